@@ -1,0 +1,135 @@
+"""What webresolve and splitwr have in common: a filter, and behind it hosts file, cache and whoever asks.
+
+    NameFilter -> Naming -> hosts file, cache, then `ask` (Lookups, or the workers of splitwr)
+
+Not here: which of the two asks.
+"""
+
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from penlib.errors import UsageError
+from penlib.hostnames import read_hosts
+from penlib.loop import BEST, Loop
+from penlib.namecache import NameCache
+from penlib.namefilter import NameFilter
+from penlib.process import ensure_std_streams
+from penlib.progress import Progress
+from penlib.usage import Args
+
+Form = Callable[[bytes, bytes | None, int], bytes | None]
+"""What is written for a packed address, its name and expiry; None: what was read."""
+
+
+def plain(address: bytes, name: bytes | None, expires: int) -> bytes | None:
+    """The name, if there is one."""
+    return name
+
+
+class Naming:
+    """One run.  Set `ask` before `run`; it must end in a call of `found` for each address."""
+
+    def __init__(self, tool: str, args: Args, form: Form = plain) -> None:
+        """Raises PenError if the cache can't be used."""
+        ensure_std_streams()
+        self.loop = Loop(BEST)
+        self.counts = dict.fromkeys(("hosts", "cache", "asked", "named"), 0)
+        self.ask: Callable[[bytes], None] = self._nobody
+        self._tool = tool
+        self._form = form
+        self._verbose = bool(args["-v"])
+        self._files: list[str] = args["<file>"]
+        self._hosts = read_hosts()
+        self._cache = NameCache(args["-c"], bool(args["-f"])) if args["-c"] else None
+        self._progress = Progress(_size(self._files), bool(args["-q"]))
+        self._filter = NameFilter(tool, self._files, self.loop, self._progress, self._find)
+
+    def run(self) -> int:
+        """Until all is written; what was found is kept however it ends.  The exit status."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _ended)
+        try:
+            with self._progress:
+                status = self._filter.run()
+        finally:
+            if self._cache:
+                self._cache.flush()
+        if self._verbose:
+            print(f"{self._tool}: {self.summary()}", file=sys.stderr)
+        return status
+
+    def found(self, address: bytes, name: bytes | None, expires: int) -> None:
+        """An answer, to be kept until `expires` (epoch seconds; 0: not at all)."""
+        if self._cache and expires:
+            self._cache.put(address, name, expires)
+        self._tell(address, name, expires)
+
+    def summary(self) -> str:
+        """One line of numbers."""
+        many = self.counts
+        all_of_them = many["hosts"] + many["cache"] + many["asked"]
+        return (
+            f"{self._filter.lines:,} lines, {all_of_them:,} addresses, {many['named']:,} with a name; "
+            f"hosts file {many['hosts']:,}, cache {many['cache']:,}, asked {many['asked']:,}"
+        )
+
+    def _find(self, address: bytes) -> None:
+        kept: tuple[bytes | None, int] | None
+        if name := self._hosts.get(address):
+            self.counts["hosts"] += 1
+            self._tell(address, name, 0)
+        elif self._cache and (kept := self._cache.get(address)):
+            self.counts["cache"] += 1
+            self._tell(address, *kept)
+        else:
+            self.counts["asked"] += 1
+            self.ask(address)
+
+    def _tell(self, address: bytes, name: bytes | None, expires: int) -> None:
+        self.counts["named"] += name is not None
+        self._filter.found(address, self._form(address, name, expires))
+
+    @staticmethod
+    def _nobody(address: bytes) -> None:
+        raise AssertionError("nobody to ask")
+
+
+def _ended(number: int, frame: Any) -> None:
+    sys.exit(128 + number)
+
+
+def _size(files: list[str]) -> int | None:
+    """Bytes of all files together; None if one of them is no plain file."""
+    total = 0
+    for name in files or ["-"]:
+        try:
+            status = os.fstat(0) if name == "-" else os.stat(name)
+        except OSError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        total += status.st_size
+    return total
+
+
+def number(args: Args, option: str, least: int, most: int) -> int:
+    """The whole number that an option has.  Raises UsageError."""
+    word = args[option]
+    if not (word.isascii() and word.isdigit() and len(word) < 9 and least <= int(word) <= most):
+        raise UsageError(f"{option} {word}: a number from {least} to {most} expected")
+    return int(word)
+
+
+def seconds(args: Args, option: str) -> float:
+    """The positive number of seconds that an option has.  Raises UsageError."""
+    try:
+        value = float(args[option])
+    except ValueError:
+        value = 0
+    if not 0.01 <= value <= 3600:
+        raise UsageError(f"{option} {args[option]}: seconds from 0.01 to 3600 expected")
+    return value

@@ -1,0 +1,129 @@
+"""pen, the balancer: options -> settings -> run."""
+
+from penlib import address, process
+from penlib.balancer.balancer import Pen, control_endpoint, spec_of
+from penlib.balancer.settings import LEAST, Options, Settings
+from penlib.clients import Clients
+from penlib.errors import UsageError
+from penlib.report import Reporter, Syslog
+from penlib.selection import Selection
+from penlib.usage import Args
+
+PID_FILE = "pen.pid"
+"""For a -p without a file."""
+
+OBSOLETE = ("-Q", "-D", "-n", "-S")
+NOT_YET = ("-H", "-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+"""Options of parts that pen does not have yet."""
+
+NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
+"""Options that set a number of Settings."""
+
+CLIENTS = 2048
+"""Clients remembered."""
+
+
+def pid_file_missing(word: str | None) -> str | None:
+    """For `-p` before `word`: pen.pid, if `word` can't be its file; None if it is.
+
+    A word with a slash is always the file; one that begins with `-`, has a colon or is a bare port is not.
+    """
+    if word is None:
+        return PID_FILE
+    if "/" in word and not word.startswith("-"):
+        return None
+    return PID_FILE if word.startswith("-") or ":" in word or word.isdigit() else None
+
+
+def main(args: Args) -> None:
+    """Run pen.  Raises PenError, UsageError."""
+    reporter = Reporter("pen", args["-d"])
+    _refuse(args)
+    for option in OBSOLETE:
+        if args[option]:
+            reporter.warn(f"option {option} is obsolete and does nothing")
+    options, settings, selection = _options(args), _settings(args), Selection()
+    _set_mode(args, selection)
+    clients = Clients(_number(args, "-c", CLIENTS, LEAST["clients_max"]), _number(args, "-T", 0))
+    process.ensure_std_streams()
+    user = process.User(options.user) if options.user else None
+    background = None if options.foreground else process.Background()
+    syslog = Syslog("pen")
+    pen = Pen(options, settings, selection, clients, reporter)
+    try:
+        pen.open(user)
+        process.confine(options.jail, user)
+        pen.enter()
+    except BaseException:
+        pen.remove_files()
+        raise
+    if background:
+        reporter.to_syslog(syslog)
+        background.ready()
+    pen.run()
+
+
+def _refuse(args: Args) -> None:
+    if args["-i"]:
+        raise UsageError("option -i: Windows services are not supported")
+    for option in NOT_YET:
+        if args[option]:
+            raise UsageError(f"option {option}: not available yet")
+
+
+def _options(args: Args) -> Options:
+    """What only the command line says.  Raises UsageError for whatever in it can't be meant."""
+    options = Options()
+    if args["<listen>"]:
+        options.listen = address.listener(args["<listen>"])
+    port = options.listen.port if options.listen else 0
+    options.servers = [
+        spec_of(word, lambda word: address.server(word, default_port=port)) for word in args["<server>"]
+    ]
+    for option, attribute in (("-e", "emergency"), ("-B", "abuse")):
+        if args[option]:
+            spec = spec_of(args[option], lambda word: address.server(word, default_port=port))
+            setattr(options, attribute, spec)
+    if args["-C"]:
+        options.control = control_endpoint(address.listener(args["-C"]))
+    if not args["<listen>"] and not args["-F"]:
+        raise UsageError("no listening address")
+    options.commands = args["-O"] + args["-o"]
+    options.mechanism = "poll" if args["-P"] else ""
+    options.foreground = args["-f"]
+    options.exit_enabled = args["-X"]
+    options.pid_file = args["-p"] or ""
+    options.jail = args["-j"] or ""
+    options.user = args["-u"] or ""
+    options.config = args["-F"] or ""
+    options.log = args["-l"] or ""
+    return options
+
+
+def _settings(args: Args) -> Settings:
+    settings = Settings()
+    for option, attribute in NUMBERS.items():
+        value = _number(args, option, getattr(settings, attribute), LEAST.get(attribute, 0))
+        setattr(settings, attribute, value)
+    settings.ascii = args["-a"]
+    settings.web_stats = args["-w"] or ""
+    return settings
+
+
+def _set_mode(args: Args, selection: Selection) -> None:
+    mode = selection.mode
+    mode.hash = args["-h"] or args["-N"]
+    mode.forgetful = args["-N"]
+    mode.roundrobin = args["-r"]
+    mode.stubborn = args["-s"]
+    mode.weight = args["-W"]
+
+
+def _number(args: Args, option: str, default: int, least: int = 0) -> int:
+    """The value of a numeric option; one below `least` is raised to it."""
+    word = args[option]
+    if word is None:
+        return default
+    if not word:
+        raise UsageError(f"option {option}: '' is not a number")
+    return max(least, address.count(word, f"option {option}"))

@@ -1,0 +1,65 @@
+"""penctl: one command to a running pen, its reply to stdout."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from penlib import address
+from penlib.balancer import commands
+from penlib.errors import PenError, UsageError, reason
+from penlib.sockets import resolve
+from penlib.usage import Args
+
+PATIENCE = 10.0
+"""Seconds without a byte of the reply after which there is no end of it."""
+
+
+def main(args: Args) -> int:
+    """Send the command, copy the reply; answers 1 if that is an error.  Raises PenError, UsageError."""
+    words = args["<command>"]
+    if any("\n" in word for word in words):
+        raise UsageError("a command is one line")
+    endpoint = address.listener(args["<address>"])
+    if not endpoint.path and not endpoint.host:
+        endpoint = endpoint._replace(host="localhost")
+    line = os.fsencode(" ".join(words)) + b"\n"
+    with _connect(endpoint) as sock:
+        head = _converse(sock, line, str(endpoint))
+    return 1 if commands.is_error(head) else 0
+
+
+def _connect(endpoint: address.Endpoint) -> socket.socket:
+    error = PenError(f"{endpoint}: no address")
+    for place in resolve(endpoint):
+        sock = socket.socket(place.family, socket.SOCK_STREAM)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(place.sockaddr)
+            return sock
+        except OSError as exc:
+            sock.close()
+            error = PenError(f"connect {endpoint}: {reason(exc)}")
+    raise error
+
+
+def _converse(sock: socket.socket, line: bytes, where: str) -> str:
+    """Send `line`, copy the reply to stdout until the other side closes; answers the reply's first line."""
+    head = b""
+    for data in _replies(sock, line, where):
+        if b"\n" not in head:
+            head += data
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    return head.partition(b"\n")[0].decode("utf-8", "replace")
+
+
+def _replies(sock: socket.socket, line: bytes, where: str) -> Iterator[bytes]:
+    try:
+        sock.sendall(line)
+        while data := sock.recv(65536):
+            yield data
+    except TimeoutError:
+        raise PenError(f"{where}: no end of the reply for {PATIENCE:.0f} seconds") from None
+    except OSError as exc:
+        raise PenError(f"{where}: {reason(exc)}") from exc

@@ -1,0 +1,245 @@
+"""Being a well-behaved process: background, pid file, chroot, user, limits, signals.
+
+The order is the caller's: detach first (the parent waits), open what needs root, then `confine`, then
+`ready`.  Until `ready` the daemon still has the terminal, so whatever can't be opened is said there and the
+command typed fails with it.
+"""
+
+import contextlib
+import os
+import pwd
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from penlib.errors import PenError, failed
+from penlib.loop import READ, Loop
+
+
+class Background:
+    """A daemon's way into the background: the command returns when the daemon says that it is `ready`."""
+
+    def __init__(self) -> None:
+        """Fork; only the child returns.  The parent waits for `ready` and exits with 0, or with the child's
+        status if that ends before."""
+        readable, self._writable = os.pipe()
+        child = os.fork()
+        if child:
+            os.close(self._writable)
+            os._exit(_await(child, readable))
+        os.close(readable)
+        self._null = os.open(os.devnull, os.O_RDWR)  # now: a jail need not have it
+        os.setsid()
+
+    def ready(self) -> None:
+        """Let go of the terminal: std streams to /dev/null, cwd to /, and the parent told."""
+        os.chdir("/")
+        for stream in range(3):
+            os.dup2(self._null, stream)
+        if self._null > 2:
+            os.close(self._null)
+        os.write(self._writable, b"+")
+        os.close(self._writable)
+
+
+def _await(child: int, readable: int) -> int:
+    try:
+        if os.read(readable, 1):
+            return 0
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGINT)
+        return 128 + signal.SIGINT
+
+
+class PidFile:
+    """The file with the daemon's pid: `write` it when listening, `remove` it at the end."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+
+    def stale_or_running(self, tool: str) -> int:
+        """The pid of a `tool` that the file names and that runs; 0 if there is none."""
+        try:
+            with open(self.path, "rb") as file:
+                pid = int(file.read(32))
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")[:4]
+        except (OSError, ValueError):
+            return 0
+        mine = tool.encode()
+        return pid if pid != os.getpid() and any(os.path.basename(word) == mine for word in words) else 0
+
+    def write(self, owner: tuple[int, int] | None = None) -> None:
+        """Put our pid there, mode 0644, given to `owner` (uid, gid).  Raises PenError.
+
+        By a temporary file and a rename: nobody ever reads half a number, and no link is followed.
+        """
+        temporary = f"{self.path}.{os.getpid()}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+            try:
+                os.fchmod(fd, 0o644)
+                os.write(fd, b"%d\n" % os.getpid())
+                if owner:
+                    os.fchown(fd, *owner)
+            finally:
+                os.close(fd)
+            os.rename(temporary, self.path)
+        except OSError as exc:
+            _unlink(temporary)
+            raise failed(f"pid file {self.path}", exc) from exc
+
+    def remove(self, jail: str = "") -> None:
+        """Remove the file if it is still ours; where that is no longer allowed, empty it."""
+        path = inside(self.path, jail)
+        if path is None:
+            return
+        try:
+            with open(path, "rb") as file:
+                if file.read(32).strip() != b"%d" % os.getpid():
+                    return
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            with contextlib.suppress(OSError):  # else whoever starts next finds the pid of no running pen
+                os.truncate(path, 0)
+
+
+def inside(path: str, jail: str) -> str | None:
+    """How `path`, absolute and named outside, is named inside the chroot `jail`; None if it is not in it."""
+    if not jail or jail == "/":
+        return path
+    jail = jail.rstrip("/")
+    return path[len(jail) :] if path.startswith(jail + "/") else None
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+class User:
+    """Whom to run as, looked up before the chroot hides the user database."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is a user name or number.  Raises PenError if there is no such user."""
+        try:
+            entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        except (KeyError, OverflowError):
+            raise PenError(f"user '{name}': no such user") from None
+        self.name = entry.pw_name
+        self.uid = entry.pw_uid
+        self.gid = entry.pw_gid
+        self.groups = os.getgrouplist(self.name, self.gid)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """(uid, gid), as chown wants them."""
+        return self.uid, self.gid
+
+    def become(self) -> None:
+        """Give up everything else: supplementary groups, gid and uid.  Raises PenError."""
+        try:
+            if os.geteuid() == 0 or set(os.getgroups()) != set(self.groups):
+                os.setgroups(self.groups)
+            os.setgid(self.gid)
+            os.setuid(self.uid)
+        except OSError as exc:
+            raise failed(f"run as user {self.name}", exc) from exc
+
+
+def confine(jail: str, user: User | None) -> None:
+    """chroot to `jail` (empty: not) and become `user`.  Raises PenError."""
+    if jail or user:
+        load_before_confined()
+    if jail:
+        try:
+            os.chroot(jail)
+            os.chdir("/")
+        except OSError as exc:
+            raise failed(f"chroot {jail}", exc) from exc
+    if user:
+        user.become()
+
+
+def load_before_confined() -> None:
+    """Load what is otherwise loaded when first needed, and may not be found in the jail or as the user."""
+    import threading  # noqa: F401  for dns
+
+    "".encode("idna")
+    time.localtime()  # the time zone
+    with contextlib.suppress(OSError):
+        socket.getaddrinfo("localhost", 80)  # libc's resolver modules
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raise the soft limit of open files to `wanted`, or as near as may be; answers the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    for new_hard in (hard if unlimited else max(hard, wanted), hard):  # root may raise the hard limit, too
+        if soft >= wanted:
+            break
+        new_soft = wanted if unlimited else min(wanted, new_hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (new_soft, new_hard))
+            return new_soft
+        except (OSError, ValueError):
+            continue
+    return soft
+
+
+def lower_descriptor_limit(most: int) -> int:
+    """Lower the soft limit of open files to `most` at the most; answers the limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft > most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return min(soft, most)
+
+
+class Signals:
+    """Signals as events: the interpreter queues their numbers into a pipe, the loop runs their handlers.
+
+    No handler ever runs in the middle of something else.
+    """
+
+    def __init__(self, loop: Loop, handlers: dict[int, Callable[[], None]]) -> None:
+        self._handlers = handlers
+        self._readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+        for number in handlers:
+            signal.signal(number, _queued)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        loop.watch(self._readable, READ, self._ready)
+
+    def _ready(self, fd: int, mask: int) -> None:
+        for number in dict.fromkeys(os.read(fd, 4096)):
+            if number in self._handlers:
+                self._handlers[number]()
+
+
+def _queued(number: int, frame: object) -> None:
+    """The wakeup descriptor already has the number."""
+
+
+def abort() -> None:
+    """Die by SIGABRT, with a core file where the system writes those."""
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    os.abort()
+
+
+def remove_socket(path: str, jail: str = "") -> None:
+    """Remove our Unix socket, named outside as `path`; where that is not allowed it stays, and is stale."""
+    where = inside(path, jail)
+    if where is not None:
+        _unlink(where)
+
+
+def ensure_std_streams() -> None:
+    """Make sure that 0, 1 and 2 are open, so that no socket ever gets their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(fd)
