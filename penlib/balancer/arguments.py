@@ -1,0 +1,54 @@
+"""The words of a control command: what may be wrong with them, and how that is said.
+
+Every function raises UsageError naming the word at fault.
+"""
+
+from penlib import acl
+from penlib.errors import PenError, UsageError
+
+PREFIX = "do_cmd: "
+"""With what the reply to a wrong command begins, as in pen 0.34.1."""
+
+
+class CommandError(PenError):
+    """A command that can't be carried out.  Its text is the whole reply."""
+
+
+def none(args: list[str]) -> None:
+    if args:
+        raise UsageError(f"'{args[0]}': no argument expected")
+
+
+def one(args: list[str]) -> str | None:
+    """The one optional argument."""
+    if len(args) > 1:
+        raise UsageError(f"'{args[1]}': at most one argument expected")
+    return args[0] if args else None
+
+
+def required(args: list[str], what: str) -> str:
+    word = one(args)
+    if word is None:
+        raise UsageError(f"{what} expected")
+    return word
+
+
+def number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) <= 9):
+        raise UsageError(f"'{word}' is not a number")
+    return int(word)
+
+
+def list_number(word: str) -> int:
+    found = number(word)
+    if found >= acl.LISTS:
+        raise UsageError(f"'{word}' is not a list number between 0 and {acl.LISTS - 1}")
+    return found
+
+
+def shown(text: str, limit: int = 0) -> str:
+    """`text` as it may stand in one line of a message: what is not printable as an escape, and no longer
+    than `limit` characters if that is not 0."""
+    cut = text if not limit or len(text) <= limit else text[:limit] + "..."
+    visible = (c if c.isprintable() or c == "\t" else f"\\x{ord(c) & 0xFF:02x}" for c in cut)
+    return "".join(visible)

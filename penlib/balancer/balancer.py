@@ -1,0 +1,450 @@
+"""A pen: its parts put together, and what concerns more than one of them.
+
+Its life: made from options, `open`ed (everything that needs root or the file system outside the jail),
+confined by the caller, `enter`ed (log), `run`, and ended by a signal or the `exit` command.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from penlib import clock, process, sockets
+from penlib.address import Endpoint, ServerSpec
+from penlib.balancer import commands, config, status
+from penlib.balancer.arguments import PREFIX
+from penlib.balancer.control import Control
+from penlib.balancer.journal import Journal
+from penlib.balancer.names import Names
+from penlib.balancer.settings import Options, Settings
+from penlib.balancer.tcp import Tcp
+from penlib.clients import Clients
+from penlib.dns import Lookups
+from penlib.errors import PenError, UsageError
+from penlib.loop import FD_SETSIZE, MECHANISMS, Loop
+from penlib.report import Reporter
+from penlib.selection import Selection
+from penlib.servers import ABUSE, EMERGENCY, Server
+
+RESERVE = 64
+"""Descriptors for everything but connections: listeners, log, control, pipes, the interpreter."""
+
+CONTROL_MODE = 0o600
+LISTENER_MODE = 0o666
+"""Of Unix sockets."""
+
+
+class Pen:
+    """One balancer."""
+
+    def __init__(
+        self,
+        options: Options,
+        settings: Settings,
+        selection: Selection,
+        clients: Clients,
+        reporter: Reporter,
+    ) -> None:
+        """Reads the -F file, because it may choose the event mechanism.  Raises PenError, UsageError."""
+        self.options = options
+        self.settings = settings
+        self.selection = selection
+        self.clients = clients
+        self.reporter = reporter
+        self.protocol = "tcp"
+        self.pid = os.getpid()
+        self.running = False
+        self._started_in = self._home = os.getcwd()
+        """Where relative file names begin: the directory that pen was started in, or the jail's root."""
+        self._jail = ""
+        """Where we are confined to, as named outside; empty before and without a jail."""
+        self._log = options.log
+        """The log to open once inside."""
+        self._sockets: list[str] = []
+        """Absolute paths of our Unix sockets, as named outside."""
+        self._pid_file: process.PidFile | None = None
+        self._config_lines = self._read_config(options.config)
+        self.loop = Loop(self._mechanism())
+        self.loop.on_fault = self._fault
+        self._lookups = Lookups(self.loop)
+        self.names = Names(self._lookups)
+        self.journal = Journal(self.loop, self._lookups, reporter)
+        self.tcp = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
+        self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
+
+    # Starting
+
+    def _command_lines(self) -> list[config.Line]:
+        return [config.Line("-O", line) for line in self.options.commands]
+
+    def _mechanism(self) -> str:
+        name = config.mechanism(self._command_lines() + self._config_lines) or self.options.mechanism
+        if name and name not in MECHANISMS:
+            raise UsageError(f"{name}: this system does not have it")
+        return name or next(iter(MECHANISMS))
+
+    def _read_config(self, name: str) -> list[config.Line]:
+        if not name:
+            return []
+        try:
+            return config.read(name, self.path)
+        except PenError as exc:
+            self.reporter.warn(str(exc))
+            return []
+
+    def open(self, user: process.User | None) -> None:
+        """Resolve, configure, listen, write the pid file; everything is then given to `user`."""
+        self._add_servers()
+        self._configure()
+        if self.options.listen is None:
+            raise UsageError("no listening address")
+        self._limit_descriptors()
+        self._open_listener(user)
+        self._open_control(user)
+        if self.options.pid_file:
+            self._pid_file = process.PidFile(self.options.pid_file)
+            if other := self._pid_file.stale_or_running("pen"):
+                self.reporter.warn(
+                    f"pid file {self.options.pid_file}: took it over from a running pen, {other}"
+                )
+            self._pid_file.write(user.owner if user else None)
+
+    def _add_servers(self) -> None:
+        """The servers of the command line.  A name that does not resolve ends the start."""
+        for spec in self.options.servers:
+            self.selection.servers.append(self._resolved(Server(len(self.selection.servers), spec)))
+        if self.options.emergency:
+            self.selection.emergency = self._resolved(Server(EMERGENCY, self.options.emergency))
+        if self.options.abuse:
+            self.selection.abuse = self._resolved(Server(ABUSE, self.options.abuse))
+
+    def _resolved(self, server: Server) -> Server:
+        assert server.endpoint
+        endpoint = self.located(server.endpoint)
+        server.move(endpoint, sockets.resolve(endpoint))
+        return server
+
+    def _configure(self) -> None:
+        """-O, then the -F file as far as the command line lets it."""
+        options = self.options
+        lines = config.at_start(self._config_lines, len(options.servers), options.listen is not None)
+        for wrong in config.apply(self, self._command_lines() + lines):
+            self.reporter.warn(wrong)
+
+    def _limit_descriptors(self) -> None:
+        settings = self.settings
+        wanted = 2 * settings.conn_max + RESERVE
+        if self.loop.mechanism == "select":
+            wanted = min(wanted, FD_SETSIZE)
+        limit = process.raise_descriptor_limit(wanted)
+        if self.loop.mechanism == "select":
+            limit = process.lower_descriptor_limit(FD_SETSIZE)
+        room = max(1, (limit - RESERVE) // 2)
+        if room < settings.conn_max:
+            self.reporter.warn(
+                f"-x {settings.conn_max}: reduced to {room}, there are {limit} descriptors"
+                f"{' for select()' if self.loop.mechanism == 'select' else ''}"
+            )
+            settings.conn_max = room
+
+    def _open_listener(self, user: process.User | None) -> None:
+        assert self.options.listen
+        self.tcp.listen(self._listeners(self.options.listen))
+        self._own_socket(self.options.listen, user)
+
+    def _listeners(self, endpoint: Endpoint) -> list[socket.socket]:
+        places = self.names.places(endpoint) if endpoint.host else None
+        return sockets.listen(endpoint, self.settings.backlog, LISTENER_MODE, places)
+
+    def _own_socket(self, endpoint: Endpoint, user: process.User | None) -> None:
+        """Remember a Unix socket for the end, and give it to `user`."""
+        if endpoint.path:
+            self._sockets.append(os.path.abspath(endpoint.path))
+            if user:
+                os.chown(endpoint.path, *user.owner)
+
+    def _open_control(self, user: process.User | None) -> None:
+        endpoint = self.options.control
+        if not endpoint:
+            return
+        if os.geteuid() == 0 and not self.options.user:
+            self.reporter.warn("Won't open control port running as root; use -u to run as different user")
+            self.options.control = None
+            return
+        listening = sockets.listen(endpoint, self.settings.backlog, CONTROL_MODE)
+        if endpoint.host == LOOPBACK:
+            listening += _loopback6(endpoint.port, self.settings.backlog)
+        self._control.listen(listening)
+        self._own_socket(endpoint, user)
+
+    def enter(self) -> None:
+        """Inside the jail and as the user: open the log, take signals.  Raises PenError."""
+        if self.options.jail:
+            self._jail = os.path.normpath(os.path.join(self._home, self.options.jail))
+            self._home = "/"
+        self.settings.config = self._inside(self.options.config)
+        self.running = True
+        if self._log:
+            self.open_log(self._log)
+        process.Signals(
+            self.loop,
+            {
+                signal.SIGHUP: self.handle_hup,
+                signal.SIGUSR1: self.handle_usr1,
+                signal.SIGUSR2: process.abort,
+                signal.SIGTERM: self.terminate,
+                signal.SIGINT: self.terminate,
+            },
+        )
+
+    def _inside(self, name: str) -> str:
+        """The -F file as it will be named from now on: if it is in the jail, by its place there; else by the
+        same name, now understood inside."""
+        if not name or not self.options.jail:
+            return name
+        return process.inside(os.path.normpath(os.path.join(self._started_in, name)), self._jail) or name
+
+    def run(self) -> None:
+        """Serve until `terminate`."""
+        try:
+            self.loop.run()
+        finally:
+            self.close()
+
+    # Ending
+
+    def terminate(self) -> None:
+        """Let `run` return."""
+        self.loop.stop()
+
+    def close(self) -> None:
+        """Close and remove whatever is ours."""
+        self._control.close()
+        self.tcp.close()
+        self.journal.close()
+        self.remove_files()
+
+    def remove_files(self) -> None:
+        """Remove the pid file and the Unix sockets."""
+        for path in self._sockets:
+            process.remove_socket(path, self._jail)
+        if self._pid_file:
+            self._pid_file.remove(self._jail)
+
+    def _fault(self, fd: int, exc: Exception) -> None:
+        """An error that nobody expected costs the connection it came from."""
+        if self.settings.abort_on_error:
+            process.abort()
+        self.reporter.warn(f"internal error: {type(exc).__name__}: {exc}")
+        number = self.connection_of(fd)
+        if number >= 0:
+            self.end_connection(number)
+
+    # Signals
+
+    def handle_hup(self) -> None:
+        """Reopen the log, resolve the servers again, re-read the -F file."""
+        self.journal.reopen()
+        self._resolve_again()
+        if self.settings.config:
+            self._reread(self._read_config(self.settings.config))
+
+    def _resolve_again(self) -> None:
+        for server in (*self.selection.servers, self.selection.emergency, self.selection.abuse):
+            if server and server.endpoint and server.endpoint.host:
+                self._resolve_server(server, server.endpoint)
+
+    def _resolve_server(self, server: Server, endpoint: Endpoint) -> None:
+        def then() -> None:
+            try:
+                places = self.names.places(endpoint)
+            except PenError as exc:
+                self.reporter.warn(f"server {server.title}: {exc}; its old address stays")
+                return
+            if server.endpoint == endpoint:
+                server.move(endpoint, places)
+
+        self.names.prefetch([endpoint], then)
+
+    def _reread(self, lines: list[config.Line]) -> None:
+        def then() -> None:
+            for number in config.lists_named(lines):
+                if number.isdigit() and int(number) < len(self.selection.acls):
+                    self.selection.acls[int(number)].clear()
+            for wrong in config.apply(self, lines):
+                self.reporter.warn(wrong)
+
+        self._when_resolved(lines, then)
+
+    def handle_usr1(self) -> None:
+        """Statistics: to the HTML file if there is one, else as a message."""
+        if self.settings.web_stats:
+            self.write_web_stats()
+        else:
+            self.reporter.info(status.statistics(self))
+
+    def write_web_stats(self) -> None:
+        """Write the status page to the -w file; what goes wrong is said."""
+        name = self.settings.web_stats
+        if not name:
+            return
+        try:
+            config.replace(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
+        except PenError as exc:
+            self.reporter.warn(str(exc))
+
+    # For commands
+
+    def execute(self, line: str, then: Callable[[str], None]) -> None:
+        """Carry out a command line as soon as its names are resolved; `then` gets the reply."""
+
+        def run() -> None:
+            try:
+                reply = commands.execute(self, line) or ""
+            except PenError as exc:
+                reply = str(exc)
+            then(reply)
+
+        self._when_resolved([config.Line("", line)], run)
+
+    def _when_resolved(self, lines: list[config.Line], then: Callable[[], None]) -> None:
+        if any(line.text.startswith("include ") for line in lines):
+            lines = lines + self._included(lines)
+        self.names.prefetch([host for line in lines for host in commands.hosts(line.text)], then)
+
+    def _included(self, lines: list[config.Line]) -> list[config.Line]:
+        found = []
+        for line in lines:
+            words = line.text.split()
+            if words[0] == "include" and len(words) == 2:
+                try:
+                    found += config.read(words[1], self.path)
+                except PenError:
+                    continue  # said when it is carried out
+        return found
+
+    def include(self, name: str) -> str | None:
+        """Carry out a file's commands; answers what was wrong in it."""
+        wrong = config.apply(self, config.read(name, self.path))
+        return PREFIX + "\n".join(wrong) if wrong else None
+
+    def path(self, name: str) -> str:
+        """Where the file is that the administrator calls `name`."""
+        return os.path.join(self._home, name)
+
+    def located(self, endpoint: Endpoint) -> Endpoint:
+        """`endpoint`; the path of a server's Unix socket made absolute, for it is used from another directory
+        or from inside the jail."""
+        home = "/" if self.options.jail else self._home
+        return endpoint._replace(path=os.path.join(home, endpoint.path)) if endpoint.path else endpoint
+
+    @staticmethod
+    def now() -> float:
+        """Monotonic seconds."""
+        return clock.monotonic()
+
+    def settings_changed(self) -> None:
+        """A number of `settings` has a new value."""
+        self.tcp.watch_idle()
+        self.tcp.resume()
+
+    def set_conn_max(self, number: int) -> None:
+        """Allow that many connections, as far as there are descriptors."""
+        self.settings.conn_max = number
+        if self.running:
+            self._limit_descriptors()
+            self.tcp.resume()
+
+    def set_source(self, host: str) -> None:
+        """Connect to servers from this numeric address."""
+        self.settings.source = sockets.resolve(Endpoint(host, 0))[0]
+
+    def server(self, number: int) -> Server:
+        """Server `number`, made if there is none yet."""
+        servers = self.selection.servers
+        while len(servers) <= number:
+            servers.append(Server(len(servers)))
+        return servers[number]
+
+    def open_log(self, name: str) -> None:
+        """Log there; before pen runs, remember to."""
+        if self.running:
+            self.journal.open(name, self.path(name))
+        else:
+            self._log = name
+
+    def listen(self, endpoint: Endpoint) -> None:
+        """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""
+        old = self.options.listen
+        if self.running and endpoint != old:
+            try:
+                listening = self._listeners(endpoint)
+            except PenError:
+                # The old one may be in the way of the new (a wildcard and one of its addresses).
+                if not old or old.port != endpoint.port:
+                    raise
+                listening = self._listen_instead(old, endpoint)
+            self.tcp.listen(listening)
+            self._replace_socket(old, endpoint)
+        self.options.listen = endpoint
+
+    def _listen_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
+        self.tcp.listen([])
+        try:
+            return self._listeners(endpoint)
+        except PenError:
+            self.tcp.listen(self._listeners(old))
+            raise
+
+    def _replace_socket(self, old: Endpoint | None, new: Endpoint) -> None:
+        if old and old.path:
+            path = os.path.abspath(old.path)
+            process.remove_socket(path, self._jail)
+            self._sockets = [other for other in self._sockets if other != path]
+        self._own_socket(new, None)
+
+    def end_connection(self, number: int) -> None:
+        """Close a connection, if there is one of that number."""
+        connections = self.tcp.connections
+        connection = connections[number] if number < len(connections) else None
+        if connection:
+            self.tcp.end(connection)
+
+    def connection_of(self, fd: int) -> int:
+        """The number of the connection that descriptor `fd` belongs to, or -1."""
+        for connection in self.tcp.live():
+            if fd >= 0 and fd in (connection.down, connection.up):
+                return connection.number
+        return -1
+
+    def write_config(self, name: str) -> None:
+        """Write the running configuration to `name`, or to the -F file.  Raises PenError."""
+        name = name or self.settings.config
+        if not name:
+            raise UsageError("FILE expected: pen was started without -F")
+        config.write(self, name)
+
+
+LOOPBACK = "127.0.0.1"
+"""Where a control port without a host listens."""
+
+
+def _loopback6(port: int, backlog: int) -> list[socket.socket]:
+    """The same on IPv6, if there is any."""
+    try:
+        return sockets.listen(Endpoint("::1", port), backlog)
+    except PenError:
+        return []
+
+
+def control_endpoint(endpoint: Endpoint) -> Endpoint:
+    """A control port without a host is for this machine alone."""
+    return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
+
+
+def spec_of(word: str, parse: Callable[[str], ServerSpec]) -> ServerSpec:
+    """A server that has no listening port to borrow: its own must be there.  Raises UsageError."""
+    spec = parse(word)
+    if not spec.endpoint.path and not spec.endpoint.port:
+        raise UsageError(f"bad address '{word}': no port")
+    return spec

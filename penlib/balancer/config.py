@@ -1,0 +1,191 @@
+"""Configuration files: commands one per line, `#` comments; reading them, and writing the running state.
+
+A file is first read whole, includes and all, so that a re-read knows which access lists it names before any
+of it takes effect.  A line that is wrong is said, with its number, and the rest still counts.
+"""
+
+import contextlib
+import os
+import shlex
+import stat
+from collections.abc import Callable
+from typing import NamedTuple
+
+from penlib import clock
+from penlib.address import ServerSpec
+from penlib.balancer import commands
+from penlib.balancer.arguments import shown
+from penlib.balancer.steered import Steered
+from penlib.errors import PenError, failed
+from penlib.version import VERSION
+
+DEPTH = 8
+"""Files that may include each other: more is taken for a circle."""
+
+OF_COMMAND_LINE = ("address", "port", "max", "hard", "weight", "prio")
+"""What the command line says of its servers, and a file at start does not change."""
+
+
+MESSAGE_LIMIT = 200
+"""Characters of a message about a line, which may hold anything."""
+
+
+class Line(NamedTuple):
+    """One command of a file, and where it stands."""
+
+    where: str
+    text: str
+
+
+def read(path: str, locate: Callable[[str], str], depth: int = DEPTH) -> list[Line]:
+    """The commands of the file called `path`, which is found at `locate(path)`, with includes put in.
+
+    Raises PenError `Can't read config file 'X'`.
+    """
+    try:
+        with open(locate(path), "rb") as file:
+            content = file.read().decode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as exc:
+        raise PenError(f"Can't read config file '{path}'") from exc
+    lines = []
+    for number, raw in enumerate(content.split("\n"), 1):
+        where = f"{path}:{number}"
+        words = _without_comment(raw).split()
+        if words[:1] == ["include"] and len(words) == 2:
+            lines += _included(words[1], where, locate, depth)
+        elif words:
+            lines.append(Line(where, " ".join(words)))
+    return lines
+
+
+def _without_comment(raw: str) -> str:
+    """A `#` begins a comment at the beginning of a word."""
+    padded = f" {raw}".replace("\t", " ")
+    return raw if " #" not in padded else padded[: padded.index(" #")]
+
+
+def _included(path: str, where: str, locate: Callable[[str], str], depth: int) -> list[Line]:
+    if not depth:
+        return [Line(where, "include too deep")]  # refused, with its place, when it is carried out
+    try:
+        return read(path, locate, depth - 1)
+    except PenError:
+        return [Line(where, f"include {path}")]
+
+
+def apply(pen: Steered, lines: list[Line]) -> list[str]:
+    """Carry out `lines`; answers what was wrong, a line each."""
+    wrong = []
+    for line in lines:
+        try:
+            reply = commands.execute(pen, line.text)
+        except PenError as exc:
+            wrong.append(f"{line.where}: {shown(str(exc), MESSAGE_LIMIT)}")
+        else:
+            if reply and commands.is_error(reply):
+                wrong.append(f"{line.where}: {shown(reply, MESSAGE_LIMIT)}")
+    return wrong
+
+
+def at_start(lines: list[Line], servers: int, listens: bool) -> list[Line]:
+    """`lines` without what a command line with that many servers, and perhaps a listener, has decided."""
+    kept = []
+    for line in lines:
+        words = line.text.split()
+        if words[0] == "listen" and listens:
+            continue
+        if words[0] == "server" and words[1:] and words[1].isdigit() and int(words[1]) < servers:
+            pairs = zip(words[2::2], words[3::2], strict=False)
+            rest = [word for pair in pairs if pair[0] not in OF_COMMAND_LINE for word in pair]
+            line = Line(line.where, " ".join(["server", words[1], *rest]))
+        kept.append(line)
+    return kept
+
+
+def lists_named(lines: list[Line]) -> set[str]:
+    """Numbers of the access lists that `lines` are about."""
+    named = set()
+    for line in lines:
+        words = line.text.split()
+        if words[0] == "no":
+            words = words[1:]
+        if words[:1] == ["acl"] and len(words) > 1:
+            named.add(words[1])
+    return named
+
+
+def mechanism(lines: list[Line]) -> str:
+    """The event mechanism that `lines` ask for last, or empty."""
+    return next((line.text for line in reversed(lines) if line.text in commands.MECHANISMS), "")
+
+
+def write(pen: Steered, name: str) -> None:
+    """Write the running configuration as commands, replacing the file called `name` atomically.
+
+    Its first line is a comment with the command line that, with this file, starts an identical pen.  Raises
+    PenError.
+    """
+    path = pen.path(name)
+    text = "\n".join([f"# {command_line(pen, path)}", *_lines(pen)]) + "\n"
+    replace(path, text.encode("utf-8", "surrogateescape"), f"write {name}")
+
+
+def _lines(pen: Steered) -> list[str]:
+    stamp = clock.date(clock.now())
+    saved = [line for command in commands.ROWS for line in command.saved(pen)]
+    return [f"# Written by pen {VERSION} {stamp}", *saved]
+
+
+def replace(path: str, data: bytes, what: str) -> None:
+    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.
+
+    Raises PenError `WHAT: why`.
+    """
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        mode = 0o640
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                os.fchmod(fd, mode)
+                file.write(data)
+            os.rename(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as exc:
+        raise failed(what, exc) from exc
+
+
+def command_line(pen: Steered, path: str) -> str:
+    """The command line for everything that has no command, with `path` as its -F file."""
+    options, settings = pen.options, pen.settings
+    words = ["pen"]
+    words += ["-f"] if options.foreground else []
+    words += ["-X"] if options.exit_enabled else []
+    words += ["-N"] if pen.selection.mode.forgetful else []
+    values = {
+        "-c": pen.clients.limit,
+        "-x": settings.conn_max,
+        "-m": settings.multi_accept,
+        "-q": settings.backlog,
+        "-C": options.control,
+        "-p": options.pid_file,
+        "-j": options.jail,
+        "-u": options.user,
+        "-e": _spec(options.emergency),
+        "-B": _spec(options.abuse),
+        "-F": options.jail.rstrip("/") + path,
+    }
+    words += [word for option, value in values.items() if value for word in (option, str(value))]
+    words += [str(options.listen)] if options.listen else []
+    return shlex.join(words)
+
+
+def _spec(spec: ServerSpec | None) -> str:
+    """A server as the command line takes it."""
+    if spec is None:
+        return ""
+    return ":".join(str(part) for part in (spec.endpoint, *spec[1:]))

@@ -1,0 +1,72 @@
+"""What -ddd shows: a dump of everything that passes, in hex or (-a) ASCII."""
+
+from penlib.balancer.relay import Tap
+from penlib.balancer.settings import Settings
+from penlib.report import Reporter
+
+ROW = 16
+"""Bytes on one line of a hex dump."""
+
+_ASCII = bytes(c if 0x20 <= c <= 0x7E or c == 0x0A else 0x2E for c in range(256))
+
+
+class DumpTap:
+    """Dumps one direction of one connection."""
+
+    def __init__(self, reporter: Reporter, settings: Settings, title: str) -> None:
+        self._reporter = reporter
+        self._settings = settings
+        self._title = title
+
+    def feed(self, data: bytes) -> None:
+        """Dump one chunk."""
+        self._reporter.debug(3, f"{self._title}: {len(data)} bytes")
+        for line in ascii_lines(data) if self._settings.ascii else hex_lines(data):
+            self._reporter.debug(3, line)
+
+    def answered(self) -> None:
+        """No matter."""
+
+    def wants_bulk(self) -> bool:
+        """Yes: that is what it is for."""
+        return True
+
+    def finish(self) -> None:
+        """Nothing is left."""
+
+
+class Taps:
+    """Several taps on one side."""
+
+    def __init__(self, *taps: Tap) -> None:
+        self._taps = taps
+
+    def feed(self, data: bytes) -> None:
+        """To each."""
+        for tap in self._taps:
+            tap.feed(data)
+
+    def answered(self) -> None:
+        """To each."""
+        for tap in self._taps:
+            tap.answered()
+
+    def wants_bulk(self) -> bool:
+        """Whether one does."""
+        return any(tap.wants_bulk() for tap in self._taps)
+
+    def finish(self) -> None:
+        """Each."""
+        for tap in self._taps:
+            tap.finish()
+
+
+def hex_lines(data: bytes) -> list[str]:
+    """`data` in rows of offset, hex and text."""
+    rows = ((at, data[at : at + ROW]) for at in range(0, len(data), ROW))
+    return [f"{at:06x}  {row.hex(' '):<47}  {row.translate(_ASCII).decode()}" for at, row in rows]
+
+
+def ascii_lines(data: bytes) -> list[str]:
+    """`data` as text, line by line, with a dot for what can't be shown."""
+    return data.translate(_ASCII).decode().splitlines()

@@ -1,0 +1,241 @@
+"""pen's log: one record per request, to a file or as datagrams to a penlogd.
+
+A target that fails never stops the traffic: a file that can't be written takes care of itself (logfile), a
+penlogd whose name does not resolve is looked up again.  That is reported when it begins and when it ends,
+with the number of records lost.
+
+Not here: what a request is (http), what a record looks like (records).
+"""
+
+import contextlib
+import socket
+from collections import deque
+from typing import Protocol
+
+from penlib import address, clock, records
+from penlib.address import Endpoint
+from penlib.dns import Answer, Lookups
+from penlib.errors import PenError, failed, reason
+from penlib.http import RequestLines
+from penlib.logfile import LogFile
+from penlib.loop import Loop
+from penlib.report import Reporter
+
+BACKLOG_DATAGRAMS = 1000
+"""Records kept while penlogd's name is looked up."""
+
+LOOKUP_RETRY = 5.0
+"""Seconds between attempts to resolve penlogd's name."""
+
+
+class Target(Protocol):
+    """Where records go."""
+
+    def record(self, client: bytes, server: bytes, request: bytes) -> None:
+        """Write one record; `request` is raw and of any length."""
+
+    def reopen(self) -> None:
+        """The administrator moved the file, or the name has a new address."""
+
+    def close(self) -> None:
+        """Write what can still be written, and close."""
+
+
+class Journal:
+    """The log and its current target; none at first."""
+
+    def __init__(self, loop: Loop, lookups: Lookups, reporter: Reporter) -> None:
+        self.name = ""
+        """The target as the administrator wrote it; empty for none."""
+        self._loop = loop
+        self._lookups = lookups
+        self._reporter = reporter
+        self._target: Target | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is logged."""
+        return self._target is not None
+
+    def open(self, name: str, path: str) -> None:
+        """Log to `name` from now on: HOST:PORT, or else the file at `path`.  On failure (PenError) nothing
+        changes."""
+        target: Target
+        if is_penlogd(name):
+            target = DatagramTarget(
+                address.target(name, "udp"), name, self._loop, self._lookups, self._reporter
+            )
+        else:
+            target = FileTarget(name, path, self._loop, self._reporter)
+        self.close()
+        self.name, self._target = name, target
+
+    def record(self, client: bytes, server: bytes, request: bytes) -> None:
+        """Log one request."""
+        if self._target:
+            self._target.record(client, server, request)
+
+    def reopen(self) -> None:
+        """For HUP."""
+        if self._target:
+            self._target.reopen()
+
+    def close(self) -> None:
+        """Log nothing from now on."""
+        if self._target:
+            self._target.close()
+        self.name, self._target = "", None
+
+
+def is_penlogd(name: str) -> bool:
+    """Whether a log target names a penlogd: it has a colon and does not begin with a slash."""
+    return ":" in name and not name.startswith("/")
+
+
+class FileTarget:
+    """A file, appended to.  Records of one batch of events go in one write, at the end of the batch."""
+
+    def __init__(self, name: str, path: str, loop: Loop, reporter: Reporter) -> None:
+        """Raises PenError if the file can't be opened."""
+        self._loop = loop
+        self._file = LogFile(path, loop, reporter, name)
+        self._lines: list[bytes] = []
+
+    def record(self, client: bytes, server: bytes, request: bytes) -> None:
+        if not self._lines:
+            self._loop.later(self._flush)
+        self._lines.append(records.file_line(client, int(clock.now()), server, request))
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._file.write(b"".join(self._lines))
+            self._lines.clear()
+
+    def reopen(self) -> None:
+        self._flush()
+        self._file.reopen()
+
+    def close(self) -> None:
+        self._flush()
+        self._file.close()
+
+
+class DatagramTarget:
+    """A penlogd.  Records are sent at once, so that they are there before the web server's line."""
+
+    def __init__(
+        self, endpoint: Endpoint, name: str, loop: Loop, lookups: Lookups, reporter: Reporter
+    ) -> None:
+        self._endpoint = endpoint
+        self._name = name
+        self._loop = loop
+        self._lookups = lookups
+        self._reporter = reporter
+        self._socket: socket.socket | None = None
+        self._waiting: deque[bytes] = deque(maxlen=BACKLOG_DATAGRAMS)
+        self._failing = False
+        self._lost = 0
+        self._closed = False
+        self.reopen()
+
+    def reopen(self) -> None:
+        if not self._closed:
+            self._lookups.lookup(self._endpoint, self._resolved, socket.SOCK_DGRAM)
+
+    def _resolved(self, answer: Answer) -> None:
+        if self._closed:
+            return
+        try:
+            if isinstance(answer, PenError):
+                raise answer
+            sock = socket.socket(answer[0].family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            try:
+                sock.connect(answer[0].sockaddr)
+            except OSError as exc:
+                sock.close()
+                raise failed(self._name, exc) from exc
+        except PenError as exc:
+            self._fail(str(exc))
+            self._loop.after(LOOKUP_RETRY, self.reopen)
+            return
+        if self._socket:
+            self._socket.close()
+        self._socket = sock
+        while self._waiting:
+            self._send(self._waiting.popleft())
+
+    def record(self, client: bytes, server: bytes, request: bytes) -> None:
+        datagram = records.datagram(client, server, request)
+        if self._socket:
+            self._send(datagram)
+        else:
+            self._lost += len(self._waiting) == BACKLOG_DATAGRAMS
+            self._waiting.append(datagram)
+
+    def _send(self, datagram: bytes) -> None:
+        assert self._socket
+        for last in (False, True):  # the first send after a refused datagram only reports that
+            try:
+                self._socket.send(datagram)
+            except OSError as exc:
+                if last or isinstance(exc, BlockingIOError):
+                    self._lost += 1
+                    self._fail(reason(exc))
+                    return
+            else:
+                if self._failing:
+                    self._recovered()
+                return
+
+    def _fail(self, why: str) -> None:
+        if not self._failing:
+            self._failing = True
+            self._reporter.warn(f"log {self._name}: {why}; traffic goes on")
+
+    def _recovered(self) -> None:
+        # A refusal of this datagram would be met with the next: say nothing before that worked, too.
+        with contextlib.suppress(OSError):
+            assert self._socket
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return
+            self._failing = False
+            self._reporter.warn(f"log {self._name}: sent again, {self._lost} records lost")
+            self._lost = 0
+
+    def close(self) -> None:
+        self._closed = True
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+
+class RequestTap:
+    """Looks at what one client sends and logs its requests."""
+
+    __slots__ = ("_client", "_finished", "_journal", "_lines", "_server")
+
+    def __init__(self, journal: Journal, client: bytes, server: bytes) -> None:
+        self._journal = journal
+        self._client = client
+        self._server = server
+        self._lines = RequestLines()
+        self._finished = False
+
+    def feed(self, data: bytes) -> None:
+        for request in self._lines.feed(data):
+            self._journal.record(self._client, self._server, request)
+
+    def answered(self) -> None:
+        if self._finished:
+            return
+        for request in self._lines.answered():
+            self._journal.record(self._client, self._server, request)
+
+    def wants_bulk(self) -> bool:
+        return self._lines.is_http
+
+    def finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            for request in self._lines.finish():
+                self._journal.record(self._client, self._server, request)

@@ -1,0 +1,79 @@
+"""What commands, the status page and configuration files may ask of the pen that they are about.
+
+The face of balancer.Pen towards the modules that it uses itself, so that those need not import it back.
+"""
+
+from typing import Protocol
+
+from penlib.address import Endpoint
+from penlib.balancer.journal import Journal
+from penlib.balancer.names import Names
+from penlib.balancer.settings import Options, Settings
+from penlib.balancer.tcp import Tcp
+from penlib.clients import Clients
+from penlib.loop import Loop
+from penlib.report import Reporter
+from penlib.selection import Selection
+from penlib.servers import Server
+
+
+class Steered(Protocol):
+    """A pen."""
+
+    options: Options
+    settings: Settings
+    selection: Selection
+    clients: Clients
+    reporter: Reporter
+    loop: Loop
+    names: Names
+    journal: Journal
+    tcp: Tcp
+    protocol: str
+    """Whose service names ports may have: tcp or udp."""
+    pid: int
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def path(self, name: str) -> str:
+        """Where the file is that the administrator calls `name`."""
+
+    def located(self, endpoint: Endpoint) -> Endpoint:
+        """`endpoint`; the path of a Unix socket made absolute."""
+
+    def settings_changed(self) -> None:
+        """A number of `settings` has a new value."""
+
+    def set_conn_max(self, number: int) -> None:
+        """Allow that many connections, as far as there are descriptors."""
+
+    def set_source(self, host: str) -> None:
+        """Connect to servers from this numeric address."""
+
+    def server(self, number: int) -> Server:
+        """Server `number`, made if there is none yet."""
+
+    def listen(self, endpoint: Endpoint) -> None:
+        """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""
+
+    def open_log(self, name: str) -> None:
+        """Log there.  Raises PenError, and then nothing has changed."""
+
+    def write_web_stats(self) -> None:
+        """Write the status page to the -w file, if there is one."""
+
+    def include(self, name: str) -> str | None:
+        """Carry out a file's commands; answers what was wrong in it.  Raises PenError."""
+
+    def write_config(self, name: str) -> None:
+        """Write the running configuration to `name`, or to the -F file.  Raises PenError."""
+
+    def end_connection(self, number: int) -> None:
+        """Close a connection, if there is one of that number."""
+
+    def connection_of(self, fd: int) -> int:
+        """The number of the connection that descriptor `fd` belongs to, or -1."""
+
+    def terminate(self) -> None:
+        """End pen cleanly."""

@@ -1,0 +1,304 @@
+"""TCP (and Unix stream) connections from accept to close: admitting, joining, counting, ending.
+
+One connection's life: accepted -> its route names a server -> a connect is pending -> joined to the server
+by the relay -> ended.  While a connect is pending nothing is read from the client; what it sends waits in
+the kernel.  No more than `pending_max` connects are pending and no more than `conn_max` connections exist:
+past that the listeners are left alone and clients wait in the backlog.
+
+Accepting and dialling happen after a batch of events, never within (see loop).
+
+Not here: which server (selection), reaching it (dial), the bytes (relay).
+"""
+
+import heapq
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from penlib import address, clock, records
+from penlib.balancer.connection import Connection
+from penlib.balancer.dial import OUR_FAULTS, Dialler
+from penlib.balancer.dump import DumpTap, Taps
+from penlib.balancer.journal import Journal, RequestTap
+from penlib.balancer.relay import Relay, Tap
+from penlib.balancer.settings import Settings
+from penlib.clients import Clients
+from penlib.loop import READ, Loop, Timer
+from penlib.report import Reporter
+from penlib.selection import Route, Selection
+from penlib.servers import Server
+
+ACCEPT_RETRY = 1.0
+"""Seconds until accepting is tried again after running out of descriptors, if nothing ends before."""
+
+DUMP_LEVEL = 3
+"""Debug level at which what passes is dumped."""
+
+
+class Tcp:
+    """All connections of one pen."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Settings,
+        selection: Selection,
+        clients: Clients,
+        journal: Journal,
+        reporter: Reporter,
+    ) -> None:
+        self.loop = loop
+        self.relay = Relay(loop)
+        self.relay.fastclose = self._fastclose
+        self._dialler = Dialler(
+            loop,
+            self.relay,
+            settings,
+            reporter,
+            connected=self._connected,
+            failed=self.end,
+            freed=self._freed,
+        )
+        self.connections: list[Connection | None] = []
+        self.used = 0
+        self._free: list[int] = []
+        """Numbers below len(connections) that are free, smallest first."""
+        self._settings = settings
+        self._selection = selection
+        self._clients = clients
+        self._journal = journal
+        self._reporter = reporter
+        self._listeners: dict[int, socket.socket] = {}
+        self._paused = False
+        self._ready_listeners: list[int] = []
+        self._idle_timer: Timer | None = None
+        self._accept_failed = False
+
+    # Listening and admitting
+
+    def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept from these listening sockets instead of those before, which are closed."""
+        for fd, sock in self._listeners.items():
+            self.loop.forget(fd)
+            sock.close()
+        self._listeners = {sock.fileno(): sock for sock in sockets}
+        self._ready_listeners.clear()
+        for fd in self._listeners:
+            self.loop.watch(fd, 0 if self._paused else READ, self._listener_ready)
+
+    def close(self) -> None:
+        """Close the listeners and every connection."""
+        self.listen([])
+        for connection in self.live():
+            self.end(connection)
+
+    def _listener_ready(self, fd: int, mask: int) -> None:
+        if not self._ready_listeners:
+            self.loop.later(self._accept_all)
+        self._ready_listeners.append(fd)
+
+    def _accept_all(self) -> None:
+        listeners, self._ready_listeners = self._ready_listeners, []
+        for fd in listeners:
+            sock = self._listeners.get(fd)
+            if sock:
+                self._accept_batch(sock)
+
+    def _accept_batch(self, listener: socket.socket) -> None:
+        accept, family = _acceptor(listener), listener.family
+        for _ in range(self._settings.multi_accept):
+            if not self._has_room():
+                self._pause()
+                return
+            try:
+                fd, sockaddr = accept()
+            except BlockingIOError:
+                self._accept_failed = False  # nobody waits any more: the next failure is news again
+                return
+            except OSError as exc:
+                if exc.errno in OUR_FAULTS:
+                    self._pause()
+                    self._accept_fails(exc)
+                    return
+                continue  # that one client is gone (ECONNABORTED and the like, accept(2))
+            os.set_blocking(fd, False)
+            self._admit(fd, family, sockaddr)
+
+    def _has_room(self) -> bool:
+        return (
+            self.used < self._settings.conn_max
+            and self._dialler.pending < self._settings.pending_max
+            and not self._dialler.starved
+        )
+
+    def _freed(self) -> None:
+        """There may be room now."""
+        if self._paused:
+            self.loop.later(self.resume)
+
+    def _pause(self) -> None:
+        """Leave the listeners alone: clients wait in the backlog."""
+        if not self._paused:
+            self._paused = True
+            for fd in self._listeners:
+                self.loop.want(fd, 0)
+
+    def _accept_fails(self, exc: OSError) -> None:
+        self.relay.pipes.shrink()
+        if not self._accept_failed:
+            self._accept_failed = True
+            self._reporter.warn(f"accept: {exc.strerror}; clients wait until a connection ends")
+        self.loop.after(ACCEPT_RETRY, self.resume)
+
+    def resume(self) -> None:
+        """Accept again if there is room."""
+        if self._paused and self._has_room():
+            self._paused = False
+            for fd in self._listeners:
+                self.loop.want(fd, READ)
+
+    def _admit(self, fd: int, family: int, sockaddr: Any) -> None:
+        """Make a connection of an accepted descriptor and dial."""
+        if family == socket.AF_INET:
+            text, port = sockaddr
+            packed = socket.inet_aton(text)
+        elif family == socket.AF_UNIX:
+            packed, port, text = b"", 0, address.UNIX_CLIENT
+        else:
+            text, port = address.unmap(sockaddr[0]), sockaddr[1]
+            packed = address.pack(text)
+        now = clock.monotonic()
+        client = self._clients.arrive(packed, now)
+        number = heapq.heappop(self._free) if self._free else len(self.connections)
+        connection = Connection(number, fd, family, client, text.encode(), self.forget)
+        if number == len(self.connections):
+            self.connections.append(connection)
+        else:
+            self.connections[number] = connection
+        self.used += 1
+        self.relay.add(fd, family)
+        connection.route = Route(self._selection, client, port, now)
+        if self._reporter.level:
+            self._reporter.debug(1, f"connection {number}: client {text} port {port}")
+        self._dialler.dial(connection)
+
+    def _connected(self, connection: Connection) -> None:
+        """The server has answered: relay."""
+        server = connection.server
+        assert server
+        connection.active = clock.monotonic()
+        self._set_client_options(connection)
+        if self._reporter.level:
+            self._reporter.debug(1, f"connection {connection.number}: server {server.title}")
+        self.relay.join(connection.down, connection.up, connection, self._taps(connection, server))
+
+    def _set_client_options(self, connection: Connection) -> None:
+        settings = self._settings
+        if connection.family != socket.AF_UNIX and (settings.tcp_nodelay or settings.keepalive):
+            sock = self.relay.sock(connection.down)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, settings.tcp_nodelay)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.keepalive)
+
+    def _taps(self, connection: Connection, server: Server) -> tuple[Tap | None, Tap | None]:
+        """Who looks at what passes: the log at what the client sends, a debug dump at everything."""
+        journal: Tap | None = None
+        if self._journal.on:
+            journal = RequestTap(self._journal, connection.address, records.field(server.name))
+        if not self._reporter.wants(DUMP_LEVEL):
+            return journal, None
+        dumps = [
+            DumpTap(self._reporter, self._settings, f"connection {connection.number} {way}")
+            for way in ("up", "down")
+        ]
+        return (Taps(journal, dumps[0]) if journal else dumps[0]), dumps[1]
+
+    # Ending
+
+    def end(self, connection: Connection) -> None:
+        """Close a connection in whatever state it is."""
+        if connection.route:
+            self._dialler.cancel(connection)
+            self.relay.close(connection.down)
+            self.forget(connection)
+        else:
+            self.relay.close(connection.down)
+
+    def forget(self, connection: Connection) -> None:
+        """Both sides are closed: count what passed and free the number."""
+        self.count(connection)
+        if connection.server:
+            connection.server.connections -= 1
+        self.connections[connection.number] = None
+        heapq.heappush(self._free, connection.number)
+        self.used -= 1
+        connection.server = None
+        self._clients.leave(connection.client, clock.monotonic())
+        if self._reporter.level:
+            self._reporter.debug(1, f"connection {connection.number}: ended")
+        self._dialler.nudge()
+        self._freed()
+
+    def count(self, connection: Connection) -> None:
+        """Add what passed since the last time to the counters of the client and the server."""
+        if connection.up < 0 or connection.server is None:
+            return
+        down = self.relay.moved[connection.down] - connection.counted_down
+        up = self.relay.moved[connection.up] - connection.counted_up
+        connection.counted_down += down
+        connection.counted_up += up
+        connection.client.received += down
+        connection.client.sent += up
+        connection.server.sent += down
+        connection.server.received += up
+
+    def count_all(self) -> None:
+        """Bring all counters up to date."""
+        for connection in self.live():
+            self.count(connection)
+
+    def live(self) -> Iterator[Connection]:
+        """The connections that there are."""
+        return (connection for connection in list(self.connections) if connection)
+
+    def _fastclose(self, fd: int) -> bool:
+        """Whether the end of one side ends the pair (`tcp_fastclose`)."""
+        which = self._settings.fastclose
+        if which in ("off", "both"):
+            return which == "both"
+        owner = self.relay.owner(fd)
+        return isinstance(owner, Connection) and fd == (owner.up if which == "up" else owner.down)
+
+    # Idle connections
+
+    def watch_idle(self) -> None:
+        """Begin to look for idle connections, if there is an idle timeout."""
+        if self._settings.idle_timeout and not self._idle_timer:
+            self._idle_timer = self.loop.after(1, self._sweep)
+
+    def _sweep(self) -> None:
+        """Once a second: nothing on the data path keeps time, so activity is a counter that has changed."""
+        self._idle_timer = None
+        now = clock.monotonic()
+        for connection in self.live():
+            if connection.route:
+                continue
+            before = connection.counted_down + connection.counted_up
+            self.count(connection)
+            if connection.counted_down + connection.counted_up != before:
+                connection.active = now
+            elif 0 < self._settings.idle_timeout <= now - connection.active:
+                self._reporter.debug(1, f"connection {connection.number}: idle")
+                self.end(connection)
+        self.watch_idle()
+
+
+def _acceptor(listener: socket.socket) -> Callable[[], tuple[int, Any]]:
+    """accept without the wrapper object, which costs more than the system call."""
+    accept: Callable[[], tuple[int, Any]] | None = getattr(listener, "_accept", None)
+    return accept or (lambda: _public_accept(listener))
+
+
+def _public_accept(listener: socket.socket) -> tuple[int, Any]:
+    sock, sockaddr = listener.accept()
+    return sock.detach(), sockaddr
