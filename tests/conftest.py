@@ -1,0 +1,55 @@
+"""What every test gets: the laboratory, and the output of its processes when it fails."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from support import process
+from support.lab import Lab
+from support.network import private_network
+from support.programs import is_program, missing
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(names): programs, 'root' or 'original pen' without which to skip"
+    )
+    process.adopt_orphans()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            why = missing(name)
+            if why and is_program(name) and os.environ.get("CI") == "true":
+                pytest.fail(f"{why}, and CI=true", pytrace=False)
+            if why:
+                pytest.skip(why)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.when == "call" and report.failed and lab:
+        report.sections.append(("processes", lab.describe()))
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    if "network" in request.fixturenames:
+        request.getfixturevalue("network")  # so that the lab is closed before its network goes
+    made = Lab()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def network() -> Iterator[None]:
+    """A network namespace for this test alone: all ports free, any address ours to give.  Needs root."""
+    why = missing("root")
+    if why:
+        pytest.skip(why)
+    with private_network():
+        yield

@@ -1,0 +1,110 @@
+"""A network namespace for one test, made from inside: sockets and programs that the thread makes live in it.
+
+Linux only, and root only; two system calls that Python 3.11 does not have go through ctypes.  `names` gives a
+program its own /etc/hosts.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from support.programs import find
+
+CLONE_NEWNET = 0x40000000  # sched.h
+SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C  # sockios.h
+IFF_UP = 1
+LO_INDEX = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def private_network() -> Iterator[None]:
+    """This thread, and what it starts, in a network of its own where only the loopback exists."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _check(_libc.unshare(CLONE_NEWNET))
+        try:
+            _ioctl(SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+            yield
+        finally:
+            _check(_libc.setns(before, CLONE_NEWNET))
+    finally:
+        os.close(before)
+
+
+@contextlib.contextmanager
+def inside(pid: int) -> Iterator[None]:
+    """This thread in the network of a process."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    try:
+        _check(_libc.setns(there, CLONE_NEWNET))
+        try:
+            yield
+        finally:
+            _check(_libc.setns(before, CLONE_NEWNET))
+    finally:
+        os.close(there)
+        os.close(before)
+
+
+def join(pid: int, here: str, there: Iterable[str]) -> None:
+    """A cable between this network and that of a process, with addresses of one /24 on its two ends."""
+    _ip(f"link add cluster type veth peer name cluster netns {pid}")
+    _ip(f"address add {here}/24 dev cluster")
+    _ip("link set cluster up")
+    with inside(pid):
+        for address in there:
+            _ip(f"address add {address}/24 dev cluster")
+        _ip("link set cluster up")
+
+
+def _ip(words: str) -> None:
+    subprocess.run([find("ip") or "ip", *words.split()], check=True)
+
+
+def add_address(address: str, alias: int = 1) -> None:
+    """Give the loopback one more address; an IPv4 one of 127/8 needs none of this."""
+    if ":" in address:
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        _ioctl(SIOCSIFADDR, struct.pack("16sIi", packed, 128, LO_INDEX), socket.AF_INET6)
+        return
+    name = f"lo:{alias}".encode()
+    for request, value in ((SIOCSIFADDR, address), (SIOCSIFNETMASK, "255.255.255.255")):
+        packed = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(value))
+        _ioctl(request, struct.pack("16s16s8x", name, packed))
+
+
+def names(hosts: Mapping[str, str], directory: Path) -> list[str]:
+    """Words to run a program under, for which /etc/hosts has just these names."""
+    lines = [f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **hosts}.items()]
+    file = directory / "hosts"
+    file.write_text("".join(lines))
+    return mounted(file, "/etc/hosts")
+
+
+def mounted(source: Path, target: str) -> list[str]:
+    """Words to run a program under, for which `source` is in the place of `target`."""
+    return ["unshare", "--mount", "sh", "-c", f'mount --bind {source} {target} && exec "$@"', "sh"]
+
+
+def sysctl(name: str, value: str) -> None:
+    """Set something under /proc/sys/net; much of that belongs to the network namespace."""
+    Path("/proc/sys/net", name).write_text(value)
+
+
+def _ioctl(request: int, argument: bytes, family: int = socket.AF_INET) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, request, argument)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,96 @@
+"""Real web servers behind pen: Apache httpd and nginx, each with a configuration of its own in the test's
+directory, run by the user that runs the tests."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+from support.lab import Lab
+from support.ports import free_port
+from support.process import Process
+from support.programs import find
+from support.waiting import wait_until
+
+APACHE = """
+ServerRoot {directory}
+PidFile {directory}/apache.pid
+DefaultRuntimeDir {directory}
+Mutex file:{directory}
+ServerName test
+Listen {host}:{port}
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+<IfModule !unixd_module>
+    LoadModule unixd_module /usr/lib/apache2/modules/mod_unixd.so
+</IfModule>
+{user}
+DocumentRoot {directory}
+ErrorLog {directory}/apache.err
+LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
+LogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{{Referer}}i\\" \\"%{{User-agent}}i\\"" combined
+CustomLog "{log}" {form}
+"""
+
+NGINX = """
+daemon off;
+master_process off;
+pid {directory}/{name}.pid;
+error_log {directory}/{name}.err;
+events {{ }}
+http {{
+    access_log {log};
+    keepalive_requests 1000000;
+    client_body_temp_path {directory};
+    proxy_temp_path {directory};
+    fastcgi_temp_path {directory};
+    uwsgi_temp_path {directory};
+    scgi_temp_path {directory};
+    large_client_header_buffers 4 16k;
+    server {{
+        listen {host}:{port};
+        location / {{ return 200 "nginx"; }}
+    }}
+}}
+"""
+
+
+class WebServer:
+    """One of them, listening; `str()` is its address for pen."""
+
+    def __init__(self, process: Process, host: str, port: int) -> None:
+        self.process = process
+        self.host = host
+        self.port = port
+        wait_until(lambda: not process.alive or self._accepts(), f"{process.name} accepts")
+        assert process.alive, process.err
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection((self.host, self.port)).close()
+        except OSError:
+            return False
+        return True
+
+
+def apache(
+    lab: Lab, log: str, host: str = "127.0.0.1", form: str = "combined", env: Mapping[str, str] | None = None
+) -> WebServer:
+    """An Apache httpd whose CustomLog is `log`, in the format `form`."""
+    port = free_port()
+    user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
+    text = APACHE.format(directory=lab.directory, host=host, port=port, user=user, log=log, form=form)
+    file = lab.write("apache.conf", text)
+    program = find("apache2") or "apache2"
+    return WebServer(lab.spawn([program, "-DFOREGROUND", "-f", str(file)], "apache", env=env), host, port)
+
+
+def nginx(lab: Lab, log: str = "off", host: str = "127.0.0.1", name: str = "nginx") -> WebServer:
+    """An nginx whose access_log is `log`, in the combined format."""
+    port = free_port()
+    text = NGINX.format(directory=lab.directory, name=name, host=host, port=port, log=log)
+    file = lab.write(f"{name}.conf", text)
+    program = find("nginx") or "nginx"
+    return WebServer(lab.spawn([program, "-p", str(lab.directory), "-c", str(file)], name), host, port)
