@@ -1,0 +1,126 @@
+"""What is measured: a work, done by a fresh process of a peer, in CPU seconds and units of work.
+
+A further work is a class with a `measure`, and a line in `Bench.works`.
+"""
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.peers import Peer
+from bench.process import Program, find, free_port
+from bench.streams import STREAMS, Streams
+from bench.web import Web
+
+MEGABYTE = 1_000_000
+
+
+class Sample(NamedTuple):
+    """A measurement: units of work, the CPU seconds that they took, the seconds on the wall."""
+
+    units: float
+    cpu: float
+    wall: float
+
+
+class Work:
+    """A kind of work."""
+
+    name = ""
+    """One word, as typed."""
+    title = ""
+    unit = ""
+    """What is counted."""
+    bulk = False
+    """Whether peers that differ in bulk data alone take part."""
+
+    def measure(self, peer: Peer) -> Sample:
+        """Start the peer, let it work, end it.  Raises PenError if it does it wrong."""
+        raise NotImplementedError
+
+
+class Requests(Work):
+    """HTTP requests of many clients at once: on connections that stay, or on a new one each."""
+
+    def __init__(self, bench: "Bench", keep_alive: bool) -> None:
+        self._bench = bench
+        self._keep_alive = keep_alive
+        self.name = "keepalive" if keep_alive else "connections"
+        self.title = "keep-alive requests" if keep_alive else "new connections"
+        self.unit = "request" if keep_alive else "connection"
+
+    def measure(self, peer: Peer) -> Sample:
+        web = self._bench.web
+        with self._bench.start(peer, web.ports) as program:
+            before = program.settled_cpu()
+            load = web.load(program.port, self._bench.seconds, self._keep_alive)
+            return Sample(load.requests, program.settled_cpu() - before, load.seconds)
+
+
+class Bulk(Work):
+    """A few connections that carry as much as they can, from servers to clients or the other way round."""
+
+    unit = "MB"
+    bulk = True
+
+    def __init__(self, bench: "Bench", upload: bool) -> None:
+        self._bench = bench
+        self._upload = upload
+        self.name = "upload" if upload else "download"
+        self.title = f"bulk {self.name}"
+
+    def measure(self, peer: Peer) -> Sample:
+        streams, megabytes = self._bench.streams, self._bench.megabytes
+        with self._bench.start(peer, [streams.port] * 2) as program:
+            before, begun = program.settled_cpu(), time.monotonic()
+            streams.transfer(program.port, megabytes * MEGABYTE, self._upload)
+            wall = time.monotonic() - begun
+            return Sample(STREAMS * megabytes, program.settled_cpu() - before, wall)
+
+
+class Bench:
+    """The laboratory: servers that are always there, peers that are started when needed, how long a
+    measurement takes.  `with Bench(...) as bench:` ends all of it."""
+
+    def __init__(self, seconds: int, megabytes: int) -> None:
+        self.seconds = seconds
+        """That wrk asks."""
+        self.megabytes = megabytes
+        """That a bulk connection carries."""
+        self.web: Web
+        self.streams: Streams
+        self._stack = ExitStack()
+        self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pen-bench-")))
+        self.works: list[Work] = []
+        self.skipped: list[str] = []
+
+    def __enter__(self) -> "Bench":
+        try:
+            self._prepare()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _prepare(self) -> None:
+        missing = [program for program in ("nginx", "wrk") if not find(program)]
+        if missing:
+            self.skipped.append(f"requests and connections: {' and '.join(missing)} not installed")
+        else:
+            self.web = self._stack.enter_context(Web(self._new_directory()))
+            self.works += [Requests(self, keep_alive=True), Requests(self, keep_alive=False)]
+        self.streams = self._stack.enter_context(Streams())
+        self.works += [Bulk(self, upload=False), Bulk(self, upload=True)]
+
+    def _new_directory(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._directory))
+
+    def start(self, peer: Peer, servers: list[int]) -> Program:
+        """A peer that balances over servers on these ports."""
+        port, directory = free_port(), self._new_directory()
+        return Program(peer.name, peer.command(directory, port, servers), port, directory)
