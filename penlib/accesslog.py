@@ -16,6 +16,7 @@ decided here: see matching.
 """
 
 import re
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -52,9 +53,14 @@ class Line(NamedTuple):
     agent: bytes
 
 
+def match_line(line: bytes) -> re.Match[bytes] | None:
+    """The groups CLIENT, TIME, REQUEST, REFERER, AGENT of `line`, as logged; the last two may be None."""
+    return (_ESCAPED if b"\\" in line else _PLAIN).match(line)
+
+
 def parse(line: bytes) -> Line | None:
     """The parts of `line`, with or without its newline; None if it is no access-log line. Never raises."""
-    match = (_ESCAPED if b"\\" in line else _PLAIN).match(line)
+    match = match_line(line)
     if match is None:
         return None
     client, time, request, referer, agent = match.groups(b"")
@@ -98,6 +104,18 @@ def _epoch(text: bytes) -> int | None:
 
 
 epoch: Callable[[bytes], int | None] = lru_cache(maxsize=4096)(_epoch)
+
+
+def _utc(text: bytes) -> bytes:
+    """A logged time, which `epoch` knows, as the same time in UTC."""
+    if text.endswith(b"+0000"):
+        return text
+    seconds = epoch(text)
+    assert seconds is not None
+    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(seconds)).encode()
+
+
+utc: Callable[[bytes], bytes] = lru_cache(maxsize=4096)(_utc)
 
 
 def _days(year: int, month: int, day: int) -> int:

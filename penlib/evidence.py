@@ -8,9 +8,7 @@ client's, that ties the client to both (`Ties`), and its time to the clock by wh
 Pure: bytes and seconds in, ranks and seconds out.  Everything learned is bounded.
 """
 
-from typing import Any
-
-from penlib.accesslog import Line
+from typing import Any, Protocol
 
 CLIENTS_TIED = 50_000
 """Clients whose User-Agents are remembered: some 10 MB, and more than ask within any short while."""
@@ -23,6 +21,15 @@ SAME_PAGE, KNOWN, UNTIED, OTHERS = range(4)
 """How well a client goes with a line, best first."""
 
 NO_REFERER = (b"", b"-")
+
+
+class Line(Protocol):
+    """What a line says of its client; empty if its format has no such fields."""
+
+    @property
+    def referer(self) -> bytes: ...
+    @property
+    def agent(self) -> bytes: ...
 
 
 class Ties:

@@ -1,0 +1,93 @@
+"""By how much a server's access log runs ahead of pen's log, learned from both.
+
+Both logs name whole seconds.  The difference between a line's time and its record's is the offset of the two
+clocks, plus what the cut to seconds makes of it, plus, for servers that log the time of the answer, the time
+that the request took.  So it has a few usual values next to each other, and these are what is learned: from
+pairs that could be no others' (`learn`), and, where nothing is known or nothing fits any more, from a vote
+among all differences that are possible (`elect`).
+
+Pure: whole seconds in and out.  What Live needs of the same kind, with arrival times, is in evidence.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+USUAL = 0.03
+"""Share of the pairs that makes a difference a usual one."""
+
+WIDEST = 8
+"""Usual differences side by side, at most: a wider spread tells nothing."""
+
+REMEMBERED = 2000
+"""Pairs counted before the count is halved: clocks drift, and what was long ago counts less."""
+
+MOST_CANDIDATES = 12
+"""Differences that one line may vote for: a line with more could be anybody's."""
+
+ELECTED = 0.2
+"""Share of the voters that a difference needs, with its neighbours."""
+
+
+class Skew:
+    """The usual differences, `first` to `last`, in seconds; 0 to 1 until something else is learned."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.last = 1
+        self._pairs: Counter[int] = Counter()
+
+    def distance(self, difference: int) -> int:
+        """How many seconds a difference is off the usual ones: 0 if it is one of them."""
+        if difference < self.first:
+            return self.first - difference
+        return max(0, difference - self.last)
+
+    @property
+    def middle(self) -> float:
+        """The mean difference, in seconds: what to tell a person."""
+        total = self._pairs.total()
+        return sum(d * n for d, n in self._pairs.items()) / total if total else 0.0
+
+    def learn(self, differences: Counter[int]) -> None:
+        """Take note of the differences of pairs that were alone."""
+        if not differences:
+            return
+        pairs = self._pairs
+        pairs.update(differences)
+        if (total := pairs.total()) > REMEMBERED:
+            for difference in list(pairs):
+                pairs[difference] //= 2
+            total = pairs.total()
+        peak = max(pairs, key=lambda d: (pairs[d], -abs(d)))
+        self.first = self.last = peak
+        while self._is_usual(self.first - 1, total):
+            self.first -= 1
+        while self._is_usual(self.last + 1, total):
+            self.last += 1
+
+    def _is_usual(self, difference: int, total: int) -> bool:
+        return self.last - self.first < WIDEST and self._pairs[difference] > USUAL * total
+
+    def elect(self, voters: Iterable[list[int]]) -> bool:
+        """Learn anew, from what each line's difference could be; answers whether that gave a result.
+
+        Each true difference is one of few values, the false ones are spread over all.
+        """
+        votes: Counter[int] = Counter()
+        count = 0
+        for differences in voters:
+            if 0 < len(differences) <= MOST_CANDIDATES:
+                count += 1
+                votes.update(dict.fromkeys(differences, 1))
+        if not count:
+            return False
+
+        def support(difference: int) -> int:
+            return votes[difference - 1] + 2 * votes[difference] + votes[difference + 1]
+
+        peak = max(votes, key=lambda d: (support(d), -abs(d)))
+        if sum(votes[d] for d in range(peak - 1, peak + 2)) < ELECTED * count:
+            return False
+        self.first = self.last = peak
+        self._pairs.clear()
+        return True
