@@ -15,7 +15,7 @@ from penlib import discovery
 from penlib.errors import PenError, UsageError, failed
 from penlib.inputs import STDIN
 from penlib.mergesources import NEVER, AccessLog, PenLog, server_key
-from penlib.process import ensure_std_streams
+from penlib.process import ensure_std_streams, exit_when_told
 from penlib.progress import Progress
 from penlib.report import Reporter
 from penlib.rounds import Entry, Rounds, Server
@@ -48,6 +48,7 @@ class Settings(NamedTuple):
 def main(args: Args) -> int:
     """Run mergelogs; the exit status.  Raises PenError, UsageError."""
     ensure_std_streams()
+    exit_when_told()
     settings = settings_of(args)
     return Merge(settings, Reporter("mergelogs", args["-d"])).run()
 

@@ -6,18 +6,16 @@ Not here: which of the two asks.
 """
 
 import os
-import signal
 import stat
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from penlib.errors import UsageError
 from penlib.hostnames import read_hosts
 from penlib.loop import BEST, Loop
 from penlib.namecache import NameCache
 from penlib.namefilter import NameFilter
-from penlib.process import ensure_std_streams
+from penlib.process import ensure_std_streams, exit_when_told
 from penlib.progress import Progress
 from penlib.usage import Args
 
@@ -50,8 +48,7 @@ class Naming:
 
     def run(self) -> int:
         """Until all is written; what was found is kept however it ends.  The exit status."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _ended)
+        exit_when_told()
         try:
             with self._progress:
                 status = self._filter.run()
@@ -96,10 +93,6 @@ class Naming:
     @staticmethod
     def _nobody(address: bytes) -> None:
         raise AssertionError("nobody to ask")
-
-
-def _ended(number: int, frame: Any) -> None:
-    sys.exit(128 + number)
 
 
 def _size(files: list[str]) -> int | None:

@@ -11,6 +11,7 @@ import pwd
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 
@@ -236,6 +237,16 @@ def remove_socket(path: str, jail: str = "") -> None:
     where = inside(path, jail)
     if where is not None:
         _unlink(where)
+
+
+def exit_when_told() -> None:
+    """For filters: TERM and HUP end the work in an orderly way, with 128 + the signal's number."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
 
 
 def ensure_std_streams() -> None:

@@ -12,8 +12,8 @@ easier:
 4. much later, when all lines within the time allowed have had their turn: what is left, the nearest first;
 5. records that explained a line already, if it was within 2 s.
 
-A line whose client is not pen came to the server directly, most likely.  After round 1, which shows who pen
-is, such lines wait until all others have had their choice; and then only what fits well is theirs.
+A line whose client is not pen came to the server directly, most likely.  Round 1 shows who pen is, and then
+such lines wait until all others have had their choice; and then only what fits well is theirs.
 
 Pure: bytes and whole seconds.  Not here: reading, order and time stamps of the output; see mergelogs.
 """
@@ -49,7 +49,10 @@ MISFITS = 0.2
 Record = tuple[int, bytes]
 """When pen noted it (epoch seconds), and whose request it was."""
 
-_epoch = itemgetter(0)
+CANDIDATES = 20_000
+"""Pairs of lines and records that are looked at to learn how clocks differ: a bound on the time it takes."""
+
+_epoch = _first = itemgetter(0)
 _time = attrgetter("time")
 
 
@@ -106,7 +109,7 @@ class Server:
 
     def is_strange(self, own: bytes) -> bool:
         """Whether lines with this client did not come through pen, as far as is known."""
-        return self._certain >= ENOUGH and self._clients[own] < STRANGE * self._certain
+        return self._certain >= ENOUGH and self._clients[own] < max(2, STRANGE * self._certain)
 
     def learn_clients(self, clients: Counter[bytes]) -> None:
         """Take note of the clients that certain lines named."""
@@ -212,10 +215,10 @@ class Rounds:
         groups: list[Group] = []
         for server, lines in fresh:
             server.next_block()
+            if not server.skew.known:
+                server.skew.elect(self._differences(server, lines))
             found, misfits = self._certain(server, lines)
-            if len(misfits) > MISFITS * len(lines) and server.skew.elect(
-                self._differences(server, line) for line in misfits
-            ):
+            if len(misfits) > MISFITS * len(lines) and server.skew.elect(self._differences(server, misfits)):
                 found, _ = self._certain(server, [line for line in lines if line.client is None])
             groups += found
         strange = [group for group in map(Group.without_strange, groups) if group]
@@ -253,24 +256,22 @@ class Rounds:
         """Round 1; answers the groups that still have both lines and records, and the lines that have no
         record near them."""
         groups, misfits = _grouped(server, lines)
+        alone = [(group, self._alone(group, misfits)) for group in groups]
+        server.learn_clients(Counter(group.lines[at].own for group, pairs in alone for at, _ in pairs))
         differences: Counter[int] = Counter()
-        clients: Counter[bytes] = Counter()
-        left = []
-        for group in groups:
-            pairs = self._alone(group, misfits)
+        for group, pairs in alone:
             records = group.records
+            certain = []
             for at, record in pairs:
                 line, (epoch, client) = group.lines[at], records[record]
-                self._ties.learn(client, line)
-                differences[line.time - epoch] += 1
-                clients[line.own] += 1
-            if pairs:
-                group.settle(pairs, sure=True)
-            if group.lines and group.records:
-                left.append(group)
+                if not server.is_strange(line.own):
+                    self._ties.learn(client, line)
+                    differences[line.time - epoch] += 1
+                    certain.append((at, record))
+            if certain:
+                group.settle(certain, sure=True)
         server.skew.learn(differences)
-        server.learn_clients(clients)
-        return left, misfits
+        return [group for group in groups if group.lines and group.records], misfits
 
     def _alone(self, group: Group, misfits: list[Entry]) -> list[tuple[int, int]]:
         """The pairs of lines and records, by index, that have only each other."""
@@ -308,13 +309,21 @@ class Rounds:
         if chosen:
             group.settle(chosen, sure=False)
 
-    def _differences(self, server: Server, line: Entry) -> list[int]:
-        """What the line's difference from its record could be."""
-        return [
-            difference
-            for epoch, _ in server.records.get(line.request, ())
-            if abs(difference := line.time - epoch) <= self._jitter
-        ]
+    def _differences(self, server: Server, lines: list[Entry]) -> list[list[int]]:
+        """What the differences of lines from their records could be, of lines that have few records if there
+        are enough of those: they tell more."""
+        found: list[list[int]] = []
+        room = CANDIDATES
+        for count, line in sorted(
+            ((len(server.records.get(line.request, ())), line) for line in lines), key=_first
+        ):
+            room -= count
+            if room < 0 and found:
+                break
+            differences = [line.time - epoch for epoch, _ in server.records.get(line.request, ())]
+            if near := [difference for difference in differences if abs(difference) <= self._jitter]:
+                found.append(near)
+        return found
 
     def _used(self, server: Server, line: Entry) -> bytes | None:
         """The client of the best of the used records within REUSE seconds."""

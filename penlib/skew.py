@@ -21,17 +21,18 @@ WIDEST = 8
 REMEMBERED = 2000
 """Pairs counted before the count is halved: clocks drift, and what was long ago counts less."""
 
-MOST_CANDIDATES = 12
-"""Differences that one line may vote for: a line with more could be anybody's."""
-
 ELECTED = 0.2
 """Share of the voters that a difference needs, with its neighbours."""
 
+SIGMAS = 7
+"""By how many standard deviations it must exceed what chance gives: there are a thousand to choose from."""
+
 
 class Skew:
-    """The usual differences, `first` to `last`, in seconds; 0 to 1 until something else is learned."""
+    """The usual differences, `first` to `last`, in seconds; 0 to 1 until something is `known`."""
 
     def __init__(self) -> None:
+        self.known = False
         self.first = 0
         self.last = 1
         self._pairs: Counter[int] = Counter()
@@ -52,6 +53,7 @@ class Skew:
         """Take note of the differences of pairs that were alone."""
         if not differences:
             return
+        self.known = True
         pairs = self._pairs
         pairs.update(differences)
         if (total := pairs.total()) > REMEMBERED:
@@ -71,23 +73,25 @@ class Skew:
     def elect(self, voters: Iterable[list[int]]) -> bool:
         """Learn anew, from what each line's difference could be; answers whether that gave a result.
 
-        Each true difference is one of few values, the false ones are spread over all.
+        The true differences are one or few values, the false ones are spread evenly.
         """
         votes: Counter[int] = Counter()
         count = 0
         for differences in voters:
-            if 0 < len(differences) <= MOST_CANDIDATES:
-                count += 1
-                votes.update(dict.fromkeys(differences, 1))
-        if not count:
+            count += 1
+            votes.update(differences)
+        if not votes:
             return False
 
         def support(difference: int) -> int:
             return votes[difference - 1] + 2 * votes[difference] + votes[difference + 1]
 
         peak = max(votes, key=lambda d: (support(d), -abs(d)))
-        if sum(votes[d] for d in range(peak - 1, peak + 2)) < ELECTED * count:
+        by_chance = 3 * (votes.total() - count) / (max(votes) - min(votes) + 1)
+        excess = sum(votes[d] for d in range(peak - 1, peak + 2)) - by_chance
+        if excess < max(ELECTED * count, SIGMAS * by_chance**0.5):
             return False
         self.first = self.last = peak
+        self.known = True
         self._pairs.clear()
         return True

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,6 +132,23 @@ def _tail(output: str, limit: int = 6000) -> str:
 def rss(pid: int) -> int:
     """Bytes of memory that a process has resident."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
+def peak_rss(argv: Sequence[str], cwd: Path) -> int:
+    """Run to the end, without output; the most bytes of memory that were resident.  It must exit with 0.
+
+    Run by a small process: a child's peak begins with the memory of the process that started it.
+    """
+    done = run([sys.executable, "-c", PEAK, *argv], cwd=cwd, seconds=60)
+    assert done.code == 0, done
+    return int(done.out)
 
 
 def cpu_seconds(pid: int) -> float:
