@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,7 +54,7 @@ def test_an_election_finds_what_the_voters_have_in_common(true, seed):
     assert skew.known
 
 
-@given(st.integers(0, 10**6))
+@pytest.mark.parametrize("seed", range(20))  # that chance elects somebody is rare, but can't be ruled out
 def test_voters_with_nothing_in_common_elect_nobody(seed):
     skew, rng = Skew(), random.Random(seed)
     assert not skew.elect([rng.randrange(-600, 601) for _ in range(30)] for _ in range(40))
