@@ -38,9 +38,9 @@ def servers(pen_logs: list[str]) -> list[str]:
         log = Input(name)
         while not log.done:
             for line in log.lines():
-                record = parse_file_line(line)
-                if record and record.server not in found:
-                    found[record.server] = None
+                server = line.split(b" ", 3)[2:3]
+                if server and server[0] not in found and parse_file_line(line):
+                    found[server[0]] = None
     return [server.decode("ascii") for server in found]
 
 

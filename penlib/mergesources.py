@@ -10,7 +10,7 @@ from collections.abc import Callable
 from penlib import address
 from penlib.accesslog import canonical, epoch, match_line, utc
 from penlib.inputs import Input
-from penlib.records import FILE_LIMIT, parse_file_line
+from penlib.records import FILE_LIMIT, split_file_line
 from penlib.rounds import Entry, Server
 
 SAMPLE = 9
@@ -39,18 +39,16 @@ class PenLog:
         lines = self.input.lines()
         times = []
         for line in lines:
-            record = parse_file_line(line)
-            if record is None or record.epoch is None:
+            record = split_file_line(line)
+            if record is None:
                 self.bad += bool(line.rstrip(b"\r"))
                 continue
-            when = record.epoch - self._ahead
-            times.append(when)
-            try:
-                server = servers[record.server]
-            except KeyError:
-                server = servers[record.server] = servers.get(server_key(record.server.decode("ascii")))
-            if server:
-                server.add(record.request, (when, record.client))
+            client, epoch, name, request = record
+            times.append(epoch - self._ahead)
+            if name not in servers:
+                servers[name] = servers.get(server_key(name.decode("ascii")))
+            if server := servers[name]:
+                server.add(request[:FILE_LIMIT], (epoch - self._ahead, client))
         self.last = NEVER if self.input.done else _reached(self.last, times)
         return len(lines)
 

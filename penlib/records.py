@@ -68,13 +68,22 @@ def datagram(client: bytes, server: bytes, request: bytes) -> bytes:
     return record[: DATAGRAM_LIMIT - 1] + b"\n"
 
 
-def parse_file_line(line: bytes) -> Record | None:
-    """The record of one line of pen's log, with or without its newline; else None. Never raises."""
+def split_file_line(line: bytes) -> tuple[bytes, int, bytes, bytes] | None:
+    """Client, epoch, server and clean request of one line of pen's log; else None. Never raises."""
     match = _FILE_LINE.match(line)
     if match is None:
         return None
     client, epoch, server, request = match.groups()
-    return Record(client, server, request.translate(_CLEAN), int(epoch), FILE_LIMIT)
+    return client, int(epoch), server, request.translate(_CLEAN)
+
+
+def parse_file_line(line: bytes) -> Record | None:
+    """The record of one line of pen's log, with or without its newline; else None. Never raises."""
+    parts = split_file_line(line)
+    if parts is None:
+        return None
+    client, epoch, server, request = parts
+    return Record(client, server, request, epoch, FILE_LIMIT)
 
 
 def parse_datagram(data: bytes) -> Record | None:
