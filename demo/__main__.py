@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from demo.cluster import SERVERS, Cluster
+from demo.cluster import CONTROL, SERVERS, Cluster
 from demo.screen import command, heading, paint, row, show
 from demo.webserver import PAGES
 from penlib.clock import monotonic
 from penlib.usage import Args, run
 
-VISITORS = {"Ada": "127.0.1.1", "Ben": "127.0.1.2", "Cleo": "127.0.1.3", "Dora": "127.0.1.4"}
+VISITORS = {"Ada": "127.0.2.1", "Ben": "127.0.2.2", "Cleo": "127.0.2.3", "Dora": "127.0.2.4"}
 VICTIM = "web2"
 PATIENCE = 5.0
 """Seconds that a web server has to answer, and a line to arrive in the log."""
@@ -32,10 +32,10 @@ GLANCE = 0.1
 """Seconds between two looks into a log that somebody watches."""
 PICTURE = """\
   visitors                                              web servers
-  Ada   127.0.1.1 ──┐                             ┌──▶  web1  {web1}
-  Ben   127.0.1.2 ──┼──▶  pen  {pen:<16}───┼──▶  web2  {web2}
-  Cleo  127.0.1.3 ──┤      │                      └──▶  web3  {web3}
-  Dora  127.0.1.4 ──┘      │ who asked                    │
+  Ada   127.0.2.1 ──┐                             ┌──▶  web1  {web1}
+  Ben   127.0.2.2 ──┼──▶  pen  {pen:<16}───┼──▶  web2  {web2}
+  Cleo  127.0.2.3 ──┤      │                      └──▶  web3  {web3}
+  Dora  127.0.2.4 ──┘      │ who asked                    │
                            ▼                              │ what was asked
                         penlogd  {penlogd:<16} ◀──  penlog, one each
                            │
@@ -87,7 +87,13 @@ def tell(cluster: Cluster, keep: bool) -> int:
     after = fail_over(cluster, before)
     answered = [one for one in before + after if one.server]
     lines = read_logs(cluster, len(answered))
-    claims = [claim_tracking(before), claim_failover(before, after), claim_clients(answered, lines)]
+    later, named = merge_afterwards(cluster)
+    claims = [
+        claim_tracking(before),
+        claim_failover(before, after),
+        claim_clients(answered, lines),
+        claim_names(later, named),
+    ]
     summarise(claims, monotonic() - started)
     if keep:
         stay(cluster)
@@ -160,6 +166,45 @@ def read_logs(cluster: Cluster, expected: int) -> list[str]:
     return lines
 
 
+def merge_afterwards(cluster: Cluster) -> tuple[list[Visit], list[str]]:
+    """The same from files: more visits, of which only files tell, and the named lines made of those."""
+    heading("5. The same afterwards, from files, and with host names instead of addresses")
+    for name in SERVERS:
+        own_log(cluster, name).rename(cluster.directory / f"{name}.log.1")
+    step(cluster, "penctl", CONTROL, "log", "pen.log")
+    visits = [visit(cluster, visitor, PAGES[0]) for visitor in VISITORS]
+    logs = [name for name in SERVERS if any(one.server == name for one in visits)]
+    wait_for(lambda: sum(map(len, (read(own_log(cluster, name)) for name in logs))) >= len(visits))
+    pairs = [f"{SERVERS[name]}:{name}.log" for name in logs]
+    merged = step(cluster, "mergelogs", "-p", "pen.log", *pairs, ">", "merged")
+    (cluster.directory / "merged").write_text(merged)
+    at = cluster.start_names({address: host_name(visitor) for visitor, address in VISITORS.items()})
+    lines = step(cluster, "webresolve", "-s", at, "merged").splitlines()
+    show()
+    for line in lines:
+        show(highlight(line))
+    cluster.run("penctl", CONTROL, "log", cluster.log_to)
+    return visits, lines
+
+
+def step(cluster: Cluster, *words: str) -> str:
+    """Show a command line, and run it; what it wrote."""
+    show(command(list(words)))
+    return cluster.run(*(words[: words.index(">")] if ">" in words else words))
+
+
+def own_log(cluster: Cluster, name: str) -> Path:
+    return cluster.directory / f"{name}.log"
+
+
+def read(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def host_name(visitor: str) -> str:
+    return f"{visitor.lower()}.example"
+
+
 def highlight(line: str) -> str:
     client, space, rest = line.partition(" ")
     return paint(client, "bold") + space + rest
@@ -211,6 +256,21 @@ def claim_clients(visits: list[Visit], lines: list[str]) -> Claim:
     return Claim(text, not strange + lost, strange + lost)
 
 
+def claim_names(visits: list[Visit], lines: list[str]) -> Claim:
+    """The log made from files has a line for each visit, which names the visitor's host."""
+    expected = sorted(host_name(one.visitor) for one in visits if one.server)
+    named = sorted(line.partition(" ")[0] for line in lines if line.endswith(f'"{owner(line)}"'))
+    lost = [f"not in the log made from files: {name}" for name in expected if name not in named]
+    right = len(expected) - len(lost)
+    text = f"{right} of {len(visits)} lines of the log made afterwards name the visitor's host"
+    return Claim(text, named == expected and len(expected) == len(visits), lost)
+
+
+def owner(line: str) -> str:
+    """The visitor whose host name a line begins with."""
+    return line.partition(".")[0].capitalize()
+
+
 def summarise(claims: list[Claim], seconds: float) -> None:
     """What was to be shown, and whether it was so."""
     heading("Summary")
@@ -226,7 +286,7 @@ def stay(cluster: Cluster) -> None:
     cluster.start_web(VICTIM)
     heading(f"Still running: http://{cluster.address}/  (Ctrl-C ends it)")
     show(f"  {VICTIM} is back. Open the URL in a browser, or ask as somebody else:\n")
-    show(command(["curl", "--interface", "127.0.1.9", f"http://{cluster.address}/map"]))
+    show(command(["curl", "--interface", "127.0.2.9", f"http://{cluster.address}/map"]))
     show("\n  Every request appears here, with who made it:\n")
     try:
         follow(cluster.access_log)

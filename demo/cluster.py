@@ -1,4 +1,4 @@
-"""The processes of the demo: three web servers with a penlog each, a penlogd, and a pen in front.
+"""The processes of the demo: three web servers with a penlog each, a penlogd, a pen in front, a name server.
 
 All listen on loopback addresses and on ports that the kernel gave. The web servers have an address each,
 because it is by its address that penlogd knows whose line it has. pen and penlogd run as they do in real
@@ -21,6 +21,7 @@ from penlib.errors import PenError
 
 ROOT = Path(__file__).resolve().parent.parent
 FRONT = "127.0.0.1"
+CONTROL = "./pen.ctl"
 SERVERS = {"web1": "127.0.0.11", "web2": "127.0.0.12", "web3": "127.0.0.13"}
 PATIENCE = 10.0
 """Seconds that a process has to start or to end."""
@@ -38,6 +39,7 @@ class Cluster:
         self.directory = directory
         self.bin = bin
         self.webs: dict[str, subprocess.Popen[str]] = {}
+        self.names: subprocess.Popen[str] | None = None
         self.ports: dict[str, int] = {}
         self.commands: dict[str, list[str]] = {}
         self.access_log = directory / "access_log"
@@ -48,7 +50,10 @@ class Cluster:
         for name in SERVERS:
             self.start_web(name)
         webs = [f"{SERVERS[name]}:{port}" for name, port in self.ports.items()]
-        self.address = self._daemon("pen", socket.SOCK_STREAM, lambda at: ["-l", self.log_to, at, *webs])
+        control = ["-C", CONTROL, *(["-u", "root"] if os.geteuid() == 0 else [])]
+        self.address = self._daemon(
+            "pen", socket.SOCK_STREAM, lambda at: [*control, "-l", self.log_to, at, *webs]
+        )
 
     def _tool(self, name: str) -> list[str]:
         """The words that start a tool; the checkout's need the modules that our interpreter has."""
@@ -71,20 +76,28 @@ class Cluster:
         self.commands[name] = penlog
         piped = shlex.join([*self._tool("penlog"), *penlog[1:]])
         port, log = str(self.ports.get(name, 0)), str(self.directory / f"{name}.log")
-        web = subprocess.Popen(
-            [sys.executable, "-m", "demo.webserver", name, SERVERS[name], port, log, f"|{piped}"],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
+        self.webs[name] = spawn("webserver", name, SERVERS[name], port, log, f"|{piped}")
+        self.ports[name] = told_port(self.webs[name], name)
+
+    def start_names(self, names: dict[str, str]) -> str:
+        """Start a name server that knows these addresses' names; where it is."""
+        pairs = [f"{address}={name}" for address, name in names.items()]
+        self.names = spawn("nameserver", FRONT, *pairs)
+        return f"{FRONT}:{told_port(self.names, 'the name server')}"
+
+    def run(self, *words: str) -> str:
+        """Run a tool to its end; what it wrote."""
+        name, *rest = words
+        done = subprocess.run(
+            [*self._tool(name), *rest],
+            cwd=self.directory,
+            timeout=PATIENCE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,
         )
-        self.webs[name] = web
-        assert web.stdout
-        line = web.stdout.readline() if select.select([web.stdout], [], [], PATIENCE)[0] else ""
-        if not line:
-            raise PenError(f"can't start {name}")
-        self.ports[name] = int(line)
+        if done.returncode:
+            raise PenError(f"{name} failed")
+        return done.stdout
 
     def kill_web(self, name: str) -> None:
         """What a crash does: the web server is gone, at once."""
@@ -94,16 +107,17 @@ class Cluster:
     def close(self) -> None:
         """End everything that was started, whatever became of it."""
         self._end_daemon("pen")
-        for web in self.webs.values():
-            web.terminate()
-        for web in self.webs.values():
+        servers = [*self.webs.values(), *([self.names] if self.names else [])]
+        for server in servers:
+            server.terminate()
+        for server in servers:
             with suppress(subprocess.TimeoutExpired):
-                web.wait(PATIENCE)
+                server.wait(PATIENCE)
             with suppress(ProcessLookupError):
-                os.killpg(web.pid, signal.SIGKILL)  # who is left of its session, if anybody
-            web.wait()
-            assert web.stdout
-            web.stdout.close()
+                os.killpg(server.pid, signal.SIGKILL)  # who is left of its session, if anybody
+            server.wait()
+            assert server.stdout
+            server.stdout.close()
         self._end_daemon("penlogd")
 
     def _end_daemon(self, name: str) -> None:
@@ -115,6 +129,27 @@ class Cluster:
                 if select.select([process], [], [], PATIENCE)[0]:
                     break
             os.close(process)
+
+
+def spawn(module: str, *words: str) -> "subprocess.Popen[str]":
+    """Start one of the demo's own servers, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"demo.{module}", *words],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def told_port(server: "subprocess.Popen[str]", name: str) -> int:
+    """The port on which a server says that it can be reached.  Raises PenError if it says nothing."""
+    assert server.stdout
+    line = server.stdout.readline() if select.select([server.stdout], [], [], PATIENCE)[0] else ""
+    if not line:
+        raise PenError(f"can't start {name}")
+    return int(line)
 
 
 def free_port(kind: socket.SocketKind) -> int:

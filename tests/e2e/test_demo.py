@@ -17,7 +17,7 @@ from support.programs import ROOT, needs
 from support.waiting import wait_until
 
 DEMO = [sys.executable, "-m", "demo"]
-VISITORS = {"Ada": "127.0.1.1", "Ben": "127.0.1.2", "Cleo": "127.0.1.3", "Dora": "127.0.1.4"}
+VISITORS = {"Ada": "127.0.2.1", "Ben": "127.0.2.2", "Cleo": "127.0.2.3", "Dora": "127.0.2.4"}
 ROW = re.compile(r"^  (/\w*) +(\w+) +(\w+) +(\w+) +(\w+)$", re.MULTILINE)
 LINE = re.compile(r'^(127\.\S+) - - \[.*\] "GET (\S+) HTTP/1.1" 200 5 "-" "(\w+)"$', re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("demo")  # one run is looked at by many
@@ -65,15 +65,23 @@ def test_visitors_stay_and_those_of_the_dead_server_move(shown: Result) -> None:
 
 def test_the_log_names_who_asked(shown: Result) -> None:
     """web1's own log has pen as the only client; the merged one has a line for each visit, and its client."""
-    own, merged = shown.out.split("\n4. ")
+    own, merged = shown.out.split("\n5. ")[0].split("\n4. ")
     assert {client for client, *_ in LINE.findall(own)} == {"127.0.0.1"}
     asked = [(VISITORS[who], page, who) for page in ("/", "/map", "/faq", "/", "/map") for who in VISITORS]
     assert sorted(LINE.findall(merged)) == sorted(asked)
 
 
+def test_the_log_made_afterwards_names_hosts(shown: Result) -> None:
+    afterwards = shown.out.split("\n5. ")[1].split("\nSummary\n")[0]
+    found = re.findall(
+        r'^(\w+)\.example - - \[.* \+0000\] "GET / HTTP/1.1" 200 5 "-" "(\w+)"$', afterwards, re.M
+    )
+    assert sorted(found) == [(who.lower(), who) for who in sorted(VISITORS)]
+
+
 def test_it_claims_what_it_has_shown(shown: Result) -> None:
     claims = shown.out.split("\nSummary\n")[1]
-    assert claims.count("✓") == 3
+    assert claims.count("✓") == 4
     assert "8 of 8 requests" in claims
     assert "20 of 20 lines" in claims
 
@@ -84,11 +92,11 @@ def test_it_claims_what_it_has_shown(shown: Result) -> None:
         ("pen", '-r "$@"', "Ada was sent to ["),
         ("pen", '-s "$@"', "Ben got no answer for /"),
         ("penlog", '"$1" "$2"', "not true: 127.0.0.1 - - ["),  # not from the server's own address
-        ("penlog", "127.0.0.1 9", "not in the log: 127.0.1.1 GET / HTTP/1.1"),
+        ("penlog", "127.0.0.1 9", "not in the log: 127.0.2.1 GET / HTTP/1.1"),
     ],
 )
 def test_it_says_no_when_a_claim_is_false(tmp_path: Path, tool: str, words: str, against: str) -> None:
-    for name in ("pen", "penlog", "penlogd"):
+    for name in ("pen", "penctl", "penlog", "penlogd", "mergelogs", "webresolve"):
         command = shlex.join([sys.executable, str(ROOT / "bin" / name)])
         given = words if name == tool else '"$@"'
         script = tmp_path / name
@@ -113,9 +121,9 @@ def test_kept_it_runs_until_it_is_told(lab: Lab, number: str, status: int) -> No
     wait_until(lambda: "Every request appears here" in demo.out, "the demo says that it stays")
     url = re.findall(r"Still running: (\S+)", demo.out)[0]
     for visitor in (2, 9):
-        asked = run(["curl", "-s", "--interface", f"127.0.1.{visitor}", "-A", "me", f"{url}map"])
+        asked = run(["curl", "-s", "--interface", f"127.0.2.{visitor}", "-A", "me", f"{url}map"])
         assert asked.out.startswith("web")
-        wait_until(lambda visitor=visitor: f"\n127.0.1.{visitor} - - [" in last_part(demo), "the line")
+        wait_until(lambda visitor=visitor: f"\n127.0.2.{visitor} - - [" in last_part(demo), "the line")
     page = run(["curl", "-s", "-H", "Accept: text/html", f"{url}<b>"])
     assert "<!doctype html>" in page.out
     assert "<b>" not in page.out
