@@ -3,7 +3,8 @@ directory, run by the user that runs the tests."""
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from support.lab import Lab
 from support.ports import free_port
@@ -76,20 +77,31 @@ class WebServer:
 
 
 def apache(
-    lab: Lab, log: str, host: str = "127.0.0.1", form: str = "combined", env: Mapping[str, str] | None = None
+    lab: Lab,
+    log: str,
+    host: str = "127.0.0.1",
+    form: str = "combined",
+    env: Mapping[str, str] | None = None,
+    *,
+    port: int = 0,
+    directory: Path | None = None,
+    under: Sequence[str] = (),
 ) -> WebServer:
-    """An Apache httpd whose CustomLog is `log`, in the format `form`."""
-    port = free_port()
+    """An Apache httpd whose CustomLog is `log`, in the format `form`; `under` are words to run it under."""
+    port = port or free_port()
+    directory = directory or lab.directory
     user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
-    text = APACHE.format(directory=lab.directory, host=host, port=port, user=user, log=log, form=form)
-    file = lab.write("apache.conf", text)
-    program = find("apache2") or "apache2"
-    return WebServer(lab.spawn([program, "-DFOREGROUND", "-f", str(file)], "apache", env=env), host, port)
+    file = directory / "apache.conf"
+    file.write_text(APACHE.format(directory=directory, host=host, port=port, user=user, log=log, form=form))
+    words = [*under, find("apache2") or "apache2", "-DFOREGROUND", "-f", str(file)]
+    return WebServer(lab.spawn(words, f"apache{port}@{host}", env=env), host, port)
 
 
-def nginx(lab: Lab, log: str = "off", host: str = "127.0.0.1", name: str = "nginx") -> WebServer:
+def nginx(
+    lab: Lab, log: str = "off", host: str = "127.0.0.1", name: str = "nginx", *, port: int = 0
+) -> WebServer:
     """An nginx whose access_log is `log`, in the combined format."""
-    port = free_port()
+    port = port or free_port()
     text = NGINX.format(directory=lab.directory, name=name, host=host, port=port, log=log)
     file = lab.write(f"{name}.conf", text)
     program = find("nginx") or "nginx"
