@@ -20,9 +20,8 @@ from support.webserver import apache, nginx
 
 pytestmark = needs("root", "unshare", "mount", "ip")
 
-ADDRESSES = {
-    name: f"127.0.0.{number}" for number, name in enumerate(["lbhost", "host1", "host2", "loghost"], 11)
-}
+HOSTS = ["lbhost", "host1", "host2", "loghost"]
+ADDRESSES = {name: f"127.0.0.{number}" for number, name in enumerate(HOSTS, 11)}
 VISITORS = {f"visitor{number}.example": f"127.0.9.{number}" for number in range(1, 7)}
 """What /etc/hosts says."""
 
@@ -41,7 +40,7 @@ def shell(lab, network):
             program = programs / path.name
             program.write_text(f'#!/bin/sh\nexec {" ".join(tool(path.name))} "$@"\n')
             program.chmod(0o755)
-    hosts = names(ADDRESSES | {name: address for name, address in VISITORS.items()}, lab.directory)
+    hosts = names(ADDRESSES | VISITORS, lab.directory)
     return [*hosts, "env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c"]
 
 
@@ -91,7 +90,8 @@ def test_one_log_live_with_apache(lab, shell, typed):
     for name in ("host1", "host2"):
         directory = lab.directory / name
         directory.mkdir()
-        apache(lab, f"|{custom}", host=ADDRESSES[name], port=80, under=shell[:-2], directory=directory)
+        sender = f"{custom} {ADDRESSES[name]}"  # all hosts are one here
+        apache(lab, f"|{sender}", host=ADDRESSES[name], port=80, under=shell[:-2], directory=directory)
     typed(pen)
     visit("/")
     wait_until(lambda: by_address(lab.directory / "access_log"), "the log")
