@@ -33,6 +33,9 @@ LEAST_ROOM = 4096
 
 CHUNK = 1 << 16
 
+GLANCE = 1.0
+"""Seconds between two looks whether our output is still read."""
+
 PIPE_BYTES = select.PIPE_BUF
 """What a pipe that is ready surely takes without making us wait, pipe(7)."""
 
@@ -88,8 +91,18 @@ class NameFilter:
     def run(self) -> int:
         """Until all is written.  0, or 1 if a file could not be read."""
         self._loop.later(self._open_next)
+        if self._out_waits:
+            self._look_for_reader()
         self._loop.run()
         return self._status
+
+    def _look_for_reader(self) -> None:
+        """End if nobody reads our output any more, also while there is nothing to write."""
+        poll = select.poll()
+        poll.register(STDOUT, 0)  # which reports errors only
+        if poll.poll(0):
+            raise BrokenPipeError
+        self._loop.after(GLANCE, self._look_for_reader)
 
     def found(self, address: bytes, written: bytes | None) -> None:
         """What is to be written for a packed address; None: what was read."""

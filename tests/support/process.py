@@ -204,6 +204,14 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def runs(pid: int) -> bool:
+    """Whether a process, not ours to reap, is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def reap(pid: int) -> int | None:
     """The exit status of a child that has ended, and of an orphan that came to us; None if it is not ours."""
     try:
