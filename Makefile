@@ -12,7 +12,7 @@ venv := .venv/made$(subst /,-,$(PYTHON))
 tested := .venv/tested$(subst /,-,$(PYTHON))
 shell_scripts = $(shell grep -lE '^\#!/(bin/sh|usr/bin/env bash)' .ci/* scripts/*)
 
-.PHONY: help demo test check bench lint install uninstall dist clean packages
+.PHONY: help demo test check bench lint soak install uninstall dist clean packages
 
 help:  ## what there is (this)
 	@echo 'pen: a load balancer, and the tools that give its cluster one true log'
@@ -39,6 +39,9 @@ lint: $(tested) packages  ## ruff, mypy, the floors of penlib, man pages, shell 
 	scripts/lint-man man/*.1
 	@if command -v shellcheck >/dev/null; then shellcheck $(shell_scripts); \
 	else echo 'shellcheck is not installed: shell scripts not checked'; fi
+
+soak: $(venv)  ## a gigabyte through webresolve and splitwr, with an eye on memory (minutes)
+	@.venv/bin/python tests/soak.py
 
 bench: $(venv)  ## CPU time beside the C pen, haproxy and nginx (QUICK=1: a minute; BENCH=keepalive: less)
 	@.venv/bin/python -m bench $(if $(QUICK),-q) $(BENCH)
