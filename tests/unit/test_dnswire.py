@@ -77,7 +77,7 @@ def test_odd_times_to_live(ttl, kept):
     ],
 )
 def test_what_is_not_well_formed_is_refused(data):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="cut short|points ahead|too long|not an answer"):
         dnswire.parse(data)
 
 
@@ -121,7 +121,7 @@ def test_names_as_text(wire, text):
 
 @pytest.mark.parametrize("name", [b"", b"a..b", b".a", b"a.", b"x" * 64])
 def test_names_that_have_no_wire_form(name):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not a host name"):
         dnswire.wire_name(name)
 
 
