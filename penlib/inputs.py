@@ -12,7 +12,7 @@ import os
 import stat
 from typing import Any
 
-from penlib.errors import PenError, failed
+from penlib.errors import PenError, reason
 
 STDIN = "-"
 
@@ -22,11 +22,15 @@ CHUNK = 1 << 16
 _LONGEST_MAGIC = 6
 
 
+class Unreadable(PenError):
+    """A log that can't be read, or not to its end."""
+
+
 class Input:
     """One log.  `done` is true once all of it, or all of it that can be read, was read."""
 
     def __init__(self, name: str) -> None:
-        """Open it.  Raises PenError."""
+        """Open it.  Raises Unreadable."""
         self.name = name
         self.done = False
         self._rest: list[bytes] = []  # the beginning of a line that is not all there yet
@@ -60,7 +64,7 @@ class Input:
     def lines(self) -> list[bytes]:
         """Some more lines, perhaps none; also the last one, if it has no newline.
 
-        Raises PenError if no more can be read; then it is `done`, too.
+        Raises Unreadable if no more can be read; then it is `done`, too.
         """
         try:
             data = self._stream.read1(CHUNK)
@@ -105,11 +109,10 @@ def _zstd(label: str) -> Any:
         try:
             from backports import zstd
         except ImportError:
-            raise PenError(f"{label}: zstd needs the Python module backports.zstd") from None
+            raise Unreadable(f"{label}: zstd needs the Python module backports.zstd") from None
     return zstd
 
 
-def _failed(label: str, exc: BaseException) -> PenError:
-    if isinstance(exc, OSError) and exc.errno:
-        return failed(label, exc)
-    return PenError(f"{label}: damaged: {exc}")
+def _failed(label: str, exc: BaseException) -> Unreadable:
+    why = reason(exc) if isinstance(exc, OSError) and exc.errno else f"damaged: {exc}"
+    return Unreadable(f"{label}: {why}")

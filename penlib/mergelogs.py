@@ -7,13 +7,14 @@ not on the size of the logs.
 """
 
 import os
+import re
 import socket
 import sys
 from typing import IO, NamedTuple
 
 from penlib import discovery
 from penlib.errors import PenError, UsageError, failed
-from penlib.inputs import STDIN
+from penlib.inputs import STDIN, Unreadable
 from penlib.mergesources import NEVER, AccessLog, PenLog, server_key
 from penlib.process import ensure_std_streams, exit_when_told
 from penlib.progress import Progress
@@ -29,6 +30,9 @@ MOST_LINES = 200_000
 
 TAIL = 3
 """Seconds at the end of what was read that are not matched yet: what belongs there may be still to come."""
+
+
+WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
 class Settings(NamedTuple):
@@ -65,7 +69,7 @@ def settings_of(args: Args) -> Settings:
         pen_logs=args["-p"],
         access_logs=pairs,
         jitter=_seconds(args, "-j", least=0),
-        ahead=_seconds(args, "-t", least=-(10**6)),
+        ahead=_seconds(args, "-t", least=-(10**9)),
         rejects=args["-r"] or "",
         keep_zone=args["--keep-zone"],
         unmatched_server=args["--unmatched-server"],
@@ -85,8 +89,7 @@ def _pair(word: str) -> tuple[str, str]:
 
 def _seconds(args: Args, option: str, least: int) -> int:
     word: str = args[option]
-    digits = word.removeprefix("-").removeprefix("+") if least < 0 else word
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 10 and int(word) >= least):
+    if not WHOLE.fullmatch(word) or int(word) < least:
         raise UsageError(f"option {option}: '{word}' is not a number of seconds")
     return int(word)
 
@@ -148,7 +151,7 @@ class Merge:
         """A chunk of one log; answers the number of lines."""
         try:
             count = log.read(self._servers) if isinstance(log, PenLog) else log.read()
-        except PenError as exc:
+        except Unreadable as exc:
             self._reporter.warn(f"{exc}")
             self._status = 1
             log.last = NEVER

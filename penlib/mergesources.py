@@ -35,7 +35,7 @@ class PenLog:
         self._ahead = ahead
 
     def read(self, servers: dict[bytes, Server | None]) -> int:
-        """Take in some more; answers the number of lines.  Raises PenError."""
+        """Take in some more; answers the number of lines.  Raises Unreadable."""
         lines = self.input.lines()
         times = []
         for line in lines:
@@ -72,7 +72,7 @@ class AccessLog:
         self._reject = reject
 
     def read(self) -> int:
-        """Take in some more; answers the number of lines.  Raises PenError."""
+        """Take in some more; answers the number of lines.  Raises Unreadable."""
         lines = self.input.lines()
         times = []
         for line in lines:

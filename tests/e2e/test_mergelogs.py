@@ -99,6 +99,7 @@ class TestUsage:
             (["-p", "pen.log", "-j", "-1", "a:b"], "option -j"),
             (["-p", "pen.log", "-j", "soon", "a:b"], "option -j"),
             (["-p", "pen.log", "-t", "x", "a:b"], "option -t"),
+            (["-p", "pen.log", "-t", "-+5", "a:b"], "option -t"),
             (["-p", "-", "a:-"], "standard input"),
             (["-p", "-"], "server:logfile"),
             (["-p", "pen.log", "-z", "a:b"], "-z"),
@@ -386,6 +387,10 @@ class TestWhatCanNotBeParsed:
         done = merge("", "-r", "nosuch/rejects", a=line(0), code=1)
         assert done.out == ""
         assert done.err == "mergelogs: nosuch/rejects: No such file or directory\n"
+
+    def test_a_full_disk_for_them_ends_the_work(self, merge):
+        done = merge(record(0, "10.1.1.1"), "-r", "/dev/full", a="garbage\n" * 100_000, b=line(0), code=1)
+        assert done.err == "mergelogs: /dev/full: No space left on device\n"
 
     def test_in_pens_log_is_counted_too(self, merge):
         done = merge("garbage\n" + record(0, "10.1.1.1") + "a b c\n", a=line(0))
