@@ -7,7 +7,9 @@ Pure: addresses come packed (4 or 16 network bytes, see `address.pack`).  A clie
 socket, `b""`) matches no entry.
 """
 
+import re
 import socket
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from penlib import address
@@ -19,6 +21,10 @@ MAPPED_NET = 0xFFFF << 32
 
 LISTS = 10
 """Lists 0 to 9, as the control protocol numbers them."""
+
+
+CODE = re.compile(r"[A-Za-z]{2}")
+"""An ISO 3166-1 alpha-2 code."""
 
 
 class Entry(NamedTuple):
@@ -36,6 +42,35 @@ class Entry(NamedTuple):
         if self.size == 16:
             return f"{verb} {net}/{self.mask.bit_count()}"
         return f"{verb} {net} {address.unpack(self.mask.to_bytes(4, 'big'))}"
+
+    def matches(self, packed: bytes) -> bool:
+        """Whether the entry is about this packed address."""
+        return len(packed) == self.size and int.from_bytes(packed, "big") & self.mask == self.net
+
+
+class Country(NamedTuple):
+    """One line of a list: addresses in a country, by its ISO 3166 code; `of` says where an address is."""
+
+    permit: bool
+    code: str
+    of: Callable[[bytes], str]
+
+    def __str__(self) -> str:
+        return f"{'permit' if self.permit else 'deny'} country {self.code}"
+
+    def matches(self, packed: bytes) -> bool:
+        """Whether the entry is about this packed address."""
+        return bool(packed) and self.of(packed) == self.code
+
+
+Rule = Entry | Country
+
+
+def country(permit: bool, code: str, of: Callable[[bytes], str]) -> Country:
+    """An entry for a country.  Raises UsageError."""
+    if not CODE.fullmatch(code):
+        raise UsageError(f"'{code}' is not a country code of two letters")
+    return Country(permit, code.upper(), of)
 
 
 def entry(permit: bool, net: str, mask: str = "") -> Entry:
@@ -82,12 +117,11 @@ def _dotted(mask: str, size: int) -> int:
     return int.from_bytes(address.pack(mask), "big")
 
 
-def permits(entries: list[Entry], packed: bytes) -> bool:
+def permits(entries: Sequence[Rule], packed: bytes) -> bool:
     """Whether the list lets the client with this packed address pass."""
     if not entries:
         return True
-    size, number = len(packed), int.from_bytes(packed, "big")
-    for permit, width, net, mask in entries:
-        if width == size and number & mask == net:
-            return permit
+    for one in entries:
+        if one.matches(packed):
+            return one.permit
     return not entries[-1].permit

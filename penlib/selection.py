@@ -41,7 +41,7 @@ class Selection:
     def __init__(self) -> None:
         self.servers: list[Server] = []
         self.mode = Mode()
-        self.acls: list[list[acl.Entry]] = [[] for _ in range(acl.LISTS)]
+        self.acls: list[list[acl.Rule]] = [[] for _ in range(acl.LISTS)]
         self.client_acl = 0
         self.emergency: Server | None = None
         self.abuse: Server | None = None

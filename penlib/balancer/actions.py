@@ -31,10 +31,20 @@ def add_acl(pen: Steered, args: list[str]) -> None:
     if args[1] not in ("permit", "deny"):
         raise UsageError(f"'{args[1]}' is neither permit nor deny")
     if args[2] == "country":
-        raise UsageError("country: not available yet")
+        code = arguments.required(args[3:], "country code")
+        if not pen.countries.name:
+            raise UsageError("country: there is no database yet; geoip_db FILE names one")
+        pen.selection.acls[number].append(acl.country(args[1] == "permit", code, pen.countries.of))
+        return
     if len(args) > 4:
         raise UsageError(f"'{args[4]}': nothing expected after the mask")
     pen.selection.acls[number].append(acl.entry(args[1] == "permit", *args[2:]))
+
+
+def set_countries(pen: Steered, args: list[str]) -> str:
+    if name := arguments.one(args):
+        pen.countries.open(pen.path(name), name)
+    return pen.countries.name
 
 
 def empty_acl(pen: Steered, args: list[str]) -> None:

@@ -14,6 +14,7 @@ from penlib.address import Endpoint, ServerSpec
 from penlib.balancer import commands, config, status
 from penlib.balancer.arguments import PREFIX
 from penlib.balancer.control import Control
+from penlib.balancer.countries import Countries
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -70,6 +71,7 @@ class Pen:
         self.names = Names(self._lookups)
         self.journal = Journal(self.loop, self._lookups, reporter)
         self.tcp = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
+        self.countries = Countries()
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
 
     # Starting

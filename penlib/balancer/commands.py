@@ -151,9 +151,13 @@ def _help(pen: Steered, args: list[str]) -> str:
 
 
 ROWS: list[Command] = [
+    Command(
+        "geoip_db", "[FILE]", "the MaxMind database for countries in access lists", actions.set_countries,
+        lambda pen: [f"geoip_db {pen.countries.name}"] if pen.countries.name else [],
+    ),  # before the lists, which need it
     *_switch("abort_on_error", "dump core on an internal error", lambda pen: pen.settings),
     Command(
-        "acl", "N permit|deny ADDRESS [MASK]", "append an entry to access list N", actions.add_acl,
+        "acl", "N permit|deny ADDRESS [MASK]|country CC", "append an entry to access list N", actions.add_acl,
         actions.saved_acls,
     ),
     Command("no acl", "N", "empty access list N", actions.empty_acl),
@@ -248,7 +252,7 @@ ROWS: list[Command] = [
 TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
-    "dsr_if", "dummy", "geoip_db", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
+    "dsr_if", "dummy", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
     "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "tarpit_acl", "transparent",
     "udp_replies",
 }  # fmt: skip

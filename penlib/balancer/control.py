@@ -33,7 +33,7 @@ Execute = Callable[[str, Callable[[str], None]], None]
 class Control:
     """The control port of one pen."""
 
-    def __init__(self, loop: Loop, execute: Execute, entries: Callable[[], list[acl.Entry]]) -> None:
+    def __init__(self, loop: Loop, execute: Execute, entries: Callable[[], list[acl.Rule]]) -> None:
         self._loop = loop
         self._execute = execute
         self._entries = entries

@@ -6,6 +6,7 @@ The face of balancer.Pen towards the modules that it uses itself, so that those 
 from typing import Protocol
 
 from penlib.address import Endpoint
+from penlib.balancer.countries import Countries
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -29,6 +30,7 @@ class Steered(Protocol):
     names: Names
     journal: Journal
     tcp: Tcp
+    countries: Countries
     protocol: str
     """Whose service names ports may have: tcp or udp."""
     pid: int

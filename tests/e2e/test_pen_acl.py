@@ -1,6 +1,8 @@
 """Access lists: who is let in, who may use which server, where the denied go."""
 
 import pytest
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 from support.network import add_address
 from support.programs import needs
 
@@ -173,3 +175,80 @@ class TestServers:
         pen.command("server 0 acl 1")
         assert pen.ask(A) == "s1"
         assert pen.ask(B) == "s0"
+
+
+@pytest.fixture
+def database(lab):
+    """A file of MaxMind's format: where 127.0.0.21 and 127.0.0.22 are."""
+
+    def make(name="countries.mmdb", **places):
+        writer = MMDBWriter(6, "GeoLite2-Country", ipv4_compatible=True)
+        for code, nets in places.items():
+            writer.insert_network(IPSet(nets), {"country": {"iso_code": code}})
+        writer.to_db_file(str(lab.directory / name))
+        return name
+
+    return make
+
+
+class TestCountries:
+    @pytest.mark.parametrize(
+        ("entries", "expected"),
+        [
+            (["deny country SE"], [False, True]),
+            (["deny country se"], [False, True]),
+            (["permit country SE"], [True, False]),
+            (["deny country FI", "permit country SE"], [True, False]),
+            (["permit 127.0.0.21", "deny country SE"], [True, True]),
+            (["deny country DE"], [True, True]),
+        ],
+    )
+    def test_decide_like_networks(self, lab, database, entries, expected):
+        database(SE=["127.0.0.21/32"], FI=["127.0.0.22/32"])
+        words = ["geoip_db countries.mmdb", *(f"acl 3 {entry}" for entry in entries), "client_acl 3"]
+        pen = lab.pen("-r", *(part for word in words for part in ("-O", word)), servers=lab.backends(1))
+        assert permits(pen, A, B) == expected
+
+    def test_an_address_in_no_country_matches_none(self, lab, database):
+        database(SE=["127.0.0.21/32"])
+        pen = lab.pen(
+            "-O", "geoip_db countries.mmdb", "-O", "acl 0 permit country SE", servers=lab.backends(1)
+        )
+        assert permits(pen, A, B, "127.0.0.23") == [True, False, False]
+
+    def test_a_newer_database_is_taken_up(self, lab, database):
+        database(SE=["127.0.0.21/32"])
+        pen = lab.pen(servers=lab.backends(1))
+        assert pen.command("geoip_db countries.mmdb") == "countries.mmdb\n"
+        assert pen.command("acl 0 deny country SE") == ""
+        assert permits(pen, A, B) == [False, True]
+        database("newer", SE=["127.0.0.22/32"])
+        assert pen.command("geoip_db newer") == "newer\n"
+        assert permits(pen, A, B) == [True, False]
+
+    def test_without_a_database_nothing_changes(self, lab):
+        pen = lab.pen(servers=lab.backends(1))
+        assert "geoip_db" in pen.command("acl 0 deny country SE")
+        assert permits(pen, A) == [True]
+
+    @pytest.mark.parametrize(("name", "why"), [("none", "No such file"), ("garbage", "no MaxMind database")])
+    def test_one_that_can_not_be_read(self, lab, database, name, why):
+        lab.write("garbage", "no data base " * 1000)
+        database(SE=["127.0.0.21/32"])
+        pen = lab.pen("-O", "geoip_db countries.mmdb", "-O", "acl 0 deny country SE", servers=lab.backends(1))
+        assert why in pen.command(f"geoip_db {name}")
+        assert permits(pen, A, B) == [False, True], "the one before is still in use"
+
+    @pytest.mark.parametrize("code", ["", "S", "SWE", "4!"])
+    def test_no_code(self, lab, database, code):
+        database(SE=["127.0.0.21/32"])
+        pen = lab.pen("-O", "geoip_db countries.mmdb")
+        assert "country" in pen.command(f"acl 0 deny country {code}")
+
+    def test_what_write_writes_can_be_read_again(self, lab, database):
+        database(SE=["127.0.0.21/32"])
+        pen = lab.pen("-O", "geoip_db countries.mmdb", "-O", "acl 2 deny country SE", servers=lab.backends(1))
+        pen.command("write saved.cfg")
+        saved = (lab.directory / "saved.cfg").read_text().splitlines()
+        assert saved.index("geoip_db countries.mmdb") < saved.index("acl 2 deny country SE")
+        assert pen.command("include saved.cfg") == ""

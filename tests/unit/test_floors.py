@@ -15,11 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PENLIB = ROOT / "penlib"
 FLOOR = re.compile(r"^ *floor \d +(?:(\w+)/ +)?(\w+(?: · \w+)*)", re.MULTILINE)
-FROM_ELSEWHERE = {
-    "docopt",
-    "backports",
-    "compression",
-}  # as setup.cfg requires; `compression` is of Python 3.14
+FROM_ELSEWHERE = {"docopt", "maxminddb", "backports", "compression"}
+"""What setup.cfg requires; `compression` is of Python 3.14."""
 HEAVY = {"argparse", "asyncio", "dataclasses", "ipaddress", "logging"}
 """Modules that would double the time a tool takes to start."""
 
