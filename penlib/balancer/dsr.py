@@ -1,0 +1,318 @@
+"""Direct server return: frames for one address are sent on to servers, which answer the clients themselves.
+
+pen answers ARP for the address, so the network brings it the clients' frames; each goes out again with the
+hardware address of a server in place of ours, and nothing else changed.  The servers have the address, too,
+but keep silent about it.  Answers do not pass here, so there are no connections, and nothing is remembered of
+a client: a table of 256 slots, filled in proportion to weight, says which server it has.
+
+A server takes part while it answers ARP: it is asked at once, every second until it answers, and then every
+minute.
+
+The tarpit answers ARP, and SYNs, for further addresses, and nothing more: whoever scans them waits.
+
+Linux only, packet(7).  Not here: what frames look like (frames).
+"""
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import TypeVar
+
+from penlib import acl, frames
+from penlib.address import Endpoint
+from penlib.balancer.settings import Settings
+from penlib.errors import PenError, UsageError, failed
+from penlib.frames import ETH_ARP, ETH_IPV4, HEADER, Packet
+from penlib.loop import READ, Loop
+from penlib.report import Reporter
+from penlib.selection import Selection
+from penlib.servers import Server
+
+T = TypeVar("T")
+
+SLOTS = 256
+
+ASK_AGAIN = 1.0
+"""Seconds between two questions to a server that does not answer."""
+
+REFRESH = 60.0
+"""Seconds after which a server that is known is asked again."""
+
+MISSED = 3
+"""Unanswered questions until a server that was known is not any more."""
+
+BATCH = 200
+"""Frames taken in a row before others have their turn."""
+
+LARGEST = 1 << 16
+"""Bytes of a frame: the kernel joins what belongs together, and divides it again when it is sent."""
+
+VNET_HEADER = 10
+"""Bytes before each frame that carry its offloads (struct virtio_net_hdr): checksums that are not there yet,
+segments to be made.  Without them a frame from a virtual machine on the same host would be sent on broken."""
+
+_SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927  # linux/sockios.h
+_SOL_PACKET, _PACKET_VNET_HDR = 263, 15  # linux/if_packet.h
+
+
+class Neighbour:
+    """A server's hardware address, and when it was asked for."""
+
+    __slots__ = ("asked", "mac", "missed")
+
+    def __init__(self) -> None:
+        self.mac = b""
+        self.asked = float("-inf")
+        self.missed = 0
+
+
+class Dsr:
+    """Off, unless `interface` is set before `open`."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Settings,
+        selection: Selection,
+        reporter: Reporter,
+        now: Callable[[], float],
+    ) -> None:
+        self.interface = ""
+        self._loop = loop
+        self._settings = settings
+        self._selection = selection
+        self._reporter = reporter
+        self._now = now
+        self._arp: socket.socket | None = None
+        self._ip: socket.socket | None = None
+        self._neighbours: dict[bytes, Neighbour] = {}
+        self._slots: list[tuple[Server, bytes]] = []
+        self._filled_for: list[tuple[int, bytes, int]] = []
+
+    def open(self, endpoint: Endpoint, protocol: str) -> None:
+        """Serve the IPv4 address (and port, unless 0) of `endpoint`.  Raises PenError."""
+        try:
+            self._address = socket.inet_aton(endpoint.host) if endpoint.host else b""
+        except OSError:
+            self._address = b""
+        if not self._address:
+            raise UsageError(f"direct server return: '{endpoint}' is not an IPv4 address")
+        self._port = endpoint.port.to_bytes(2, "big") if endpoint.port else b""
+        self._protocol = frames.UDP if protocol == "udp" else frames.TCP
+        try:
+            self._mac, self._own = _hardware_address(self.interface), _address(self.interface)
+            self._arp = _packet_socket(self.interface, ETH_ARP)
+            self._ip = _packet_socket(self.interface, ETH_IPV4)
+            self._offset = _with_offloads(self._ip)
+        except (OSError, AttributeError) as exc:
+            self.close()
+            if isinstance(exc, OSError):
+                raise failed(f"direct server return on {self.interface}", exc) from exc
+            raise PenError("direct server return: this system has no packet sockets") from exc
+        self._loop.watch(self._arp.fileno(), READ, self._arp_ready)
+        self._loop.watch(self._ip.fileno(), READ, self._ip_ready)
+        self._tick()
+
+    def close(self) -> None:
+        """Let go of the interface."""
+        for sock in (self._arp, self._ip):
+            if sock:
+                self._loop.forget(sock.fileno())
+                sock.close()
+        self._arp = self._ip = None
+
+    # Servers
+
+    def _tick(self) -> None:
+        """Ask for servers, and see who is there."""
+        if self._arp is None:
+            return
+        now = self._now()
+        for server in self._selection.servers:
+            if address := _ipv4(server):
+                self._look_for(address, now)
+        self._fill(now)
+        self._loop.after(ASK_AGAIN, self._tick)
+
+    def _look_for(self, address: bytes, now: float) -> None:
+        known = self._neighbours.setdefault(address, Neighbour())
+        if known.mac and not known.missed and now - known.asked < REFRESH:
+            return
+        if known.mac and known.missed >= MISSED:
+            self._reporter.warn(f"server {socket.inet_ntoa(address)}: does not answer ARP")
+            known.mac = b""
+        known.asked = now
+        known.missed += 1
+        self._send(self._arp, frames.arp_request(self._mac, self._own, address))
+
+    def _learn(self, address: bytes, mac: bytes) -> None:
+        known = self._neighbours.get(address)
+        if known is None:
+            return
+        if known.mac != mac:
+            self._reporter.debug(1, f"server {socket.inet_ntoa(address)} is at {mac.hex(':')}")
+        known.missed = 0
+        if known.mac != mac:
+            known.mac = mac
+            self._fill(self._now())
+
+    def _fill(self, now: float) -> None:
+        """The table anew, if the servers that are there have changed."""
+        there = []
+        for server in self._selection.servers:
+            address = _ipv4(server)
+            known = self._neighbours.get(address) if address else None
+            if known and known.mac and not server.is_blacklisted(now):
+                there.append((server, known.mac, server.weight or 1))
+        key = [(server.index, mac, weight) for server, mac, weight in there]
+        if key != self._filled_for:
+            self._filled_for = key
+            self._slots = slots([((server, mac), weight) for server, mac, weight in there])
+
+    def _server_of(self, packet: Packet) -> tuple[Server, bytes] | None:
+        if not self._slots:
+            return None
+        slot = 0
+        for byte in packet.source:
+            slot ^= byte
+        if self._selection.mode.roundrobin and packet.ports:
+            for byte in packet.ports[0]:
+                slot ^= byte
+        return self._slots[slot]
+
+    # Frames
+
+    def _arp_ready(self, fd: int, mask: int) -> None:
+        assert self._arp
+        for frame in _frames(self._arp):
+            said = frames.arp(frame)
+            if said is None:
+                continue
+            if said.ip != frames.NOBODY[:4]:
+                self._learn(said.ip, said.mac)
+            if said.operation == frames.REQUEST and self._is_ours(said):
+                self._send(self._arp, frames.arp_reply(self._mac, said.target, said))
+
+    def _is_ours(self, asked: frames.Arp) -> bool:
+        if asked.target == self._address:
+            return True
+        return (
+            asked.target not in (self._own, asked.ip)
+            and asked.target not in self._neighbours
+            and self._is_tarpit(asked.target)
+        )
+
+    def _is_tarpit(self, address: bytes) -> bool:
+        number = self._settings.tarpit_acl
+        return number >= 0 and acl.permits(self._selection.acls[number], address)
+
+    def _ip_ready(self, fd: int, mask: int) -> None:
+        assert self._ip
+        for data in _frames(self._ip):
+            frame = data[self._offset :]
+            packet = frames.ipv4(frame)
+            if packet is None:
+                continue
+            if packet.destination == self._address:
+                self._send_on(data[: self._offset], frame, packet)
+            elif frames.is_syn(frame, packet) and packet.destination != self._own:
+                if self._is_tarpit(packet.destination):
+                    number = int.from_bytes(os.urandom(4), "big")
+                    answer = frames.syn_ack(frame, packet, self._mac, number)
+                    self._send(self._ip, b"\0" * self._offset + answer)
+
+    def _send_on(self, offloads: bytes, frame: bytes, packet: Packet) -> None:
+        if packet.protocol != self._protocol:
+            return
+        if self._port and packet.ports and packet.ports[1] != self._port:
+            return
+        entries = self._selection.acls[self._selection.client_acl]
+        if not acl.permits(entries, packet.source):
+            return
+        found = self._server_of(packet)
+        if found is None:
+            return
+        server, mac = found
+        server.sent += len(frame) - HEADER
+        self._send(self._ip, offloads + frames.redirect(frame, mac, self._mac))
+
+    def _send(self, sock: socket.socket | None, frame: bytes) -> None:
+        """A frame that can't be sent is lost, as on any wire."""
+        try:
+            if sock:
+                sock.send(frame)
+        except OSError as exc:
+            self._reporter.debug(1, f"{self.interface}: {exc.strerror}")
+
+
+def slots(weighted: list[tuple[T, int]]) -> list[T]:
+    """SLOTS entries in proportion to the weights, those of each spread as evenly as can be."""
+    total = sum(weight for _, weight in weighted)
+    credit = [0] * len(weighted)
+    found = []
+    for _ in range(SLOTS if weighted else 0):
+        for at, (_, weight) in enumerate(weighted):
+            credit[at] += weight
+        best = max(range(len(weighted)), key=credit.__getitem__)
+        credit[best] -= total
+        found.append(weighted[best][0])
+    return found
+
+
+def _ipv4(server: Server) -> bytes:
+    """The IPv4 address of a server, packed; empty if it has none."""
+    for place in server.places:
+        if place.family == socket.AF_INET:
+            return socket.inet_aton(place.host)
+    return b""
+
+
+def _frames(sock: socket.socket) -> list[bytes]:
+    """What has come in, besides what goes out from here."""
+    found = []
+    for _ in range(BATCH):
+        try:
+            data, (_, _, kind, *_) = sock.recvfrom(LARGEST + VNET_HEADER)
+        except OSError:  # nothing more; or the interface is down
+            break
+        if kind in (socket.PACKET_HOST, socket.PACKET_BROADCAST):
+            found.append(data)
+    return found
+
+
+def _packet_socket(interface: str, kind: int) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    try:
+        sock.bind((interface, kind))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _with_offloads(sock: socket.socket) -> int:
+    """Have offloads travel with the frames; the bytes that they take before each."""
+    try:
+        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+    except OSError:
+        return 0
+    return VNET_HEADER
+
+
+def _hardware_address(interface: str) -> bytes:
+    return _ask(interface, _SIOCGIFHWADDR)[18:24]
+
+
+def _address(interface: str) -> bytes:
+    """The interface's own IPv4 address; 0.0.0.0, as a probe has it (RFC 5227), if it has none."""
+    try:
+        return _ask(interface, _SIOCGIFADDR)[20:24]
+    except OSError:
+        return b"\0" * 4
+
+
+def _ask(interface: str, request: int) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        return fcntl.ioctl(any_socket, request, struct.pack("256s", interface.encode()[:15]))
