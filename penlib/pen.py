@@ -74,11 +74,14 @@ def _refuse(args: Args) -> None:
 def _options(args: Args) -> Options:
     """What only the command line says.  Raises UsageError for whatever in it can't be meant."""
     options = Options()
+    options.commands = args["-O"] + args["-o"]
+    direct = any(command.split()[:1] == ["dsr_if"] for command in options.commands)
     if args["<listen>"]:
-        options.listen = address.listener(args["<listen>"])
+        options.listen = _listen(args["<listen>"], direct)
     port = options.listen.port if options.listen else 0
     options.servers = [
-        spec_of(word, lambda word: address.server(word, default_port=port)) for word in args["<server>"]
+        spec_of(word, lambda word: address.server(word, default_port=port), needs_port=not direct)
+        for word in args["<server>"]
     ]
     for option, attribute in (("-e", "emergency"), ("-B", "abuse")):
         if args[option]:
@@ -88,7 +91,6 @@ def _options(args: Args) -> Options:
         options.control = control_endpoint(address.listener(args["-C"]))
     if not args["<listen>"] and not args["-F"]:
         raise UsageError("no listening address")
-    options.commands = args["-O"] + args["-o"]
     options.mechanism = "poll" if args["-P"] else ""
     options.foreground = args["-f"]
     options.exit_enabled = args["-X"]
@@ -98,6 +100,11 @@ def _options(args: Args) -> Options:
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
     return options
+
+
+def _listen(word: str, direct: bool) -> address.Endpoint:
+    """Where to listen; with direct server return also all ports of an address."""
+    return address.Endpoint(word, 0) if direct and address.is_ipv4(word) else address.listener(word)
 
 
 def _settings(args: Args) -> Settings:

@@ -47,6 +47,19 @@ def set_countries(pen: Steered, args: list[str]) -> str:
     return pen.countries.name
 
 
+def set_tarpit_acl(pen: Steered, args: list[str]) -> str:
+    if word := arguments.one(args):
+        pen.settings.tarpit_acl = -1 if word == "-1" else arguments.list_number(word)
+    return f"tarpit_acl = {pen.settings.tarpit_acl}"
+
+
+def set_interface(pen: Steered, args: list[str]) -> None:
+    name = arguments.required(args, "interface")
+    if pen.running and name != pen.dsr.interface:
+        raise UsageError("direct server return can only be chosen at start-up")
+    pen.dsr.interface = name
+
+
 def empty_acl(pen: Steered, args: list[str]) -> None:
     pen.selection.acls[arguments.list_number(arguments.required(args, "list number"))].clear()
 

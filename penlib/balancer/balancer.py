@@ -15,6 +15,7 @@ from penlib.balancer import commands, config, status
 from penlib.balancer.arguments import PREFIX
 from penlib.balancer.control import Control
 from penlib.balancer.countries import Countries
+from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -72,6 +73,7 @@ class Pen:
         self.journal = Journal(self.loop, self._lookups, reporter)
         self.tcp = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
         self.countries = Countries()
+        self.dsr = Dsr(self.loop, settings, selection, reporter, self.now)
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
 
     # Starting
@@ -151,6 +153,9 @@ class Pen:
 
     def _open_listener(self, user: process.User | None) -> None:
         assert self.options.listen
+        if self.dsr.interface:
+            self.dsr.open(self.options.listen, self.protocol)
+            return
         self.tcp.listen(self._listeners(self.options.listen))
         self._own_socket(self.options.listen, user)
 
@@ -222,6 +227,7 @@ class Pen:
     def close(self) -> None:
         """Close and remove whatever is ours."""
         self._control.close()
+        self.dsr.close()
         self.tcp.close()
         self.journal.close()
         self.remove_files()
@@ -377,6 +383,8 @@ class Pen:
 
     def listen(self, endpoint: Endpoint) -> None:
         """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""
+        if self.running and self.dsr.interface:
+            raise UsageError("not with direct server return")
         old = self.options.listen
         if self.running and endpoint != old:
             try:
@@ -444,9 +452,9 @@ def control_endpoint(endpoint: Endpoint) -> Endpoint:
     return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
 
 
-def spec_of(word: str, parse: Callable[[str], ServerSpec]) -> ServerSpec:
+def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = True) -> ServerSpec:
     """A server that has no listening port to borrow: its own must be there.  Raises UsageError."""
     spec = parse(word)
-    if not spec.endpoint.path and not spec.endpoint.port:
+    if needs_port and not spec.endpoint.path and not spec.endpoint.port:
         raise UsageError(f"bad address '{word}': no port")
     return spec

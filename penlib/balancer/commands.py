@@ -189,6 +189,10 @@ ROWS: list[Command] = [
     ),
     _silent("delayed_forward"),
     _silent("no delayed_forward"),
+    Command(
+        "dsr_if", "INTERFACE", "direct server return on it (start-up only)", actions.set_interface,
+        lambda pen: [f"dsr_if {pen.dsr.interface}"] if pen.dsr.interface else [],
+    ),
     *(_mechanism(name) for name in MECHANISMS),
     Command("exit", "", "end pen, if it was started with -X", actions.end),
     *_switch("hash", "choose the first server by the client's address", lambda pen: pen.selection.mode),
@@ -241,6 +245,10 @@ ROWS: list[Command] = [
         lambda pen: [f"tracking {pen.clients.lifetime}"],
     ),
     Command(
+        "tarpit_acl", "[N]", "the list of addresses that are a tarpit (-1: none)", actions.set_tarpit_acl,
+        lambda pen: [f"tarpit_acl {pen.settings.tarpit_acl}"] if pen.settings.tarpit_acl >= 0 else [],
+    ),
+    Command(
         "web_stats", "[FILE]", "the file for the status page", actions.set_web_stats,
         lambda pen: [f"web_stats {pen.settings.web_stats}"] if pen.settings.web_stats else ["no web_stats"],
     ),
@@ -252,8 +260,8 @@ ROWS: list[Command] = [
 TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
-    "dsr_if", "dummy", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
-    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "tarpit_acl", "transparent",
+    "dummy", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
+    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "transparent",
     "udp_replies",
 }  # fmt: skip
 """Commands that pen knows of but does not have yet."""

@@ -217,11 +217,13 @@ class Dsr:
                 continue
             if packet.destination == self._address:
                 self._send_on(data[: self._offset], frame, packet)
-            elif frames.is_syn(frame, packet) and packet.destination != self._own:
-                if self._is_tarpit(packet.destination):
-                    number = int.from_bytes(os.urandom(4), "big")
-                    answer = frames.syn_ack(frame, packet, self._mac, number)
-                    self._send(self._ip, b"\0" * self._offset + answer)
+            elif frames.is_syn(frame, packet) and self._is_stuck(packet):
+                number = int.from_bytes(os.urandom(4), "big")
+                answer = frames.syn_ack(frame, packet, self._mac, number)
+                self._send(self._ip, b"\0" * self._offset + answer)
+
+    def _is_stuck(self, packet: Packet) -> bool:
+        return packet.destination != self._own and self._is_tarpit(packet.destination)
 
     def _send_on(self, offloads: bytes, frame: bytes, packet: Packet) -> None:
         if packet.protocol != self._protocol:

@@ -19,6 +19,8 @@ class Settings:
         self.pending_max = 100
         self.idle_timeout = 0
         self.control_acl = 0
+        self.tarpit_acl = -1
+        """The list of addresses that the tarpit answers for; -1: none."""
         self.fastclose = "off"
         self.tcp_nodelay = False
         self.keepalive = False

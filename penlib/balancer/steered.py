@@ -7,6 +7,7 @@ from typing import Protocol
 
 from penlib.address import Endpoint
 from penlib.balancer.countries import Countries
+from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -31,9 +32,12 @@ class Steered(Protocol):
     journal: Journal
     tcp: Tcp
     countries: Countries
+    dsr: Dsr
     protocol: str
     """Whose service names ports may have: tcp or udp."""
     pid: int
+    running: bool
+    """Whether it has left its start behind."""
 
     def now(self) -> float:
         """Monotonic seconds."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from support.programs import find
+from support.waiting import wait_until
 
 CLONE_NEWNET = 0x40000000  # sched.h
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C  # sockios.h
@@ -108,3 +109,36 @@ def _check(result: int) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+class Switch:
+    """Hosts on one Ethernet: each has a network of its own, with `eth0` plugged in here.  Needs root.
+
+    `host(name, address)` answers the pid whose network it is, for `inside`.
+    """
+
+    def __init__(self, lab: "object") -> None:
+        self.lab = lab
+        self.count = 0
+        _ip("link add br0 type bridge")
+        _ip("link set br0 up")
+
+    def host(self, address: str, *more: str) -> int:
+        """One more host, with this address in a /24, and more on its loopback."""
+        sleeper = self.lab.spawn(["unshare", "--net", "sleep", "infinity"])  # type: ignore[attr-defined]
+        here = os.readlink("/proc/thread-self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{sleeper.pid}/ns/net") != here, "a network of its own")
+        self.count += 1
+        port = f"port{self.count}"
+        _ip(f"link add {port} type veth peer name eth0 netns {sleeper.pid}")
+        _ip(f"link set {port} master br0 up")
+        with inside(sleeper.pid):
+            _ip("link set lo up")
+            _ip(f"address add {address}/24 dev eth0")
+            for other in more:
+                _ip(f"address add {other}/32 dev lo")
+            if more:  # they are not to be told by ARP
+                sysctl("ipv4/conf/all/arp_ignore", "1")
+                sysctl("ipv4/conf/all/arp_announce", "2")
+            _ip("link set eth0 up")
+        return int(sleeper.pid)

@@ -16,7 +16,6 @@ OURS, THEIRS = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
 def packet(protocol=TCP, payload=b"", options=b"", fragment=0, version=4, flags=0x02):
     """A frame from them to us."""
     size = 20 + len(options)
-    length = size + 20 + len(payload)
     head = struct.pack(
         "!BBHHHBBH4s4s",
         version << 4 | size // 4,
