@@ -13,7 +13,7 @@ PID_FILE = "pen.pid"
 """For a -p without a file."""
 
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-NOT_YET = ("-H", "-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+NOT_YET = ("-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
 """Options of parts that pen does not have yet."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
@@ -106,6 +106,7 @@ def _settings(args: Args) -> Settings:
         value = _number(args, option, getattr(settings, attribute), LEAST.get(attribute, 0))
         setattr(settings, attribute, value)
     settings.ascii = args["-a"]
+    settings.http = args["-H"]
     settings.web_stats = args["-w"] or ""
     return settings
 

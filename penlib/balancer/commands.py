@@ -190,12 +190,14 @@ ROWS: list[Command] = [
     _silent("delayed_forward"),
     _silent("no delayed_forward"),
     *(_mechanism(name) for name in MECHANISMS),
+    *_switch("dummy", "answer every HTTP request with a page, without a server", lambda pen: pen.settings),
     Command("exit", "", "end pen, if it was started with -X", actions.end),
     *_switch("hash", "choose the first server by the client's address", lambda pen: pen.selection.mode),
     Command("help", "", "list the commands", _help),
     _setting("idle_timeout", "idle_timeout", "close connections idle for N seconds (0: never)",
              "Idle timeout: {} seconds"),
     Command("include", "FILE", "read commands from FILE", actions.include_file),
+    *_switch("http", "add X-Forwarded-For and X-Forwarded-Proto to HTTP requests", lambda pen: pen.settings),
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
     Command(
         "listen", "[ADDRESS]", "listen there instead", actions.set_listen,
@@ -207,6 +209,7 @@ ROWS: list[Command] = [
     ),
     Command("no log", "", "log nothing", actions.stop_log),
     Command("mode", "", "how servers are chosen", actions.show_mode),
+    *_switch("peek", "choose the server when the client has sent something", lambda pen: pen.settings),
     Command(
         "pending_max", "N", "connects that may be under way at once", actions.set_pending_max,
         lambda pen: [f"pending_max {pen.settings.pending_max}"],
@@ -252,7 +255,7 @@ ROWS: list[Command] = [
 TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
-    "dsr_if", "dummy", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
+    "dsr_if", "idlers", "ssl_alpn", "ssl_ciphers", "ssl_option",
     "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "tarpit_acl", "transparent",
     "udp_replies",
 }  # fmt: skip
