@@ -3,6 +3,7 @@
 from penlib import address, process
 from penlib.balancer.balancer import Pen, control_endpoint, spec_of
 from penlib.balancer.settings import LEAST, Options, Settings
+from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
 from penlib.errors import UsageError
 from penlib.report import Reporter, Syslog
@@ -52,7 +53,7 @@ def main(args: Args) -> None:
     pen = Pen(options, settings, selection, clients, reporter)
     try:
         pen.open(user)
-        process.confine(options.jail, user)
+        process.confine(options.jail, user, (NET_ADMIN,) if settings.transparent else ())
         pen.enter()
     except BaseException:
         pen.remove_files()

@@ -244,6 +244,11 @@ ROWS: list[Command] = [
         lambda pen: [f"tracking {pen.clients.lifetime}"],
     ),
     Command(
+        "transparent", "", "connect to servers from the client's own address", actions.set_transparent,
+        lambda pen: ["transparent" if pen.settings.transparent else "no transparent"],
+    ),
+    Command("no transparent", "", "the opposite of transparent", actions.stop_transparent),
+    Command(
         "web_stats", "[FILE]", "the file for the status page", actions.set_web_stats,
         lambda pen: [f"web_stats {pen.settings.web_stats}"] if pen.settings.web_stats else ["no web_stats"],
     ),
@@ -256,7 +261,7 @@ TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
     "dsr_if", "idlers", "ssl_alpn", "ssl_ciphers", "ssl_option",
-    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "tarpit_acl", "transparent",
+    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "tarpit_acl",
     "udp_replies",
 }  # fmt: skip
 """Commands that pen knows of but does not have yet."""

@@ -22,6 +22,8 @@ class Settings:
         self.fastclose = "off"
         self.tcp_nodelay = False
         self.keepalive = False
+        self.transparent = False
+        """Connect to servers from the client's own address."""
         self.http = False
         """Add X-Forwarded-For and X-Forwarded-Proto to HTTP requests."""
         self.peek = False

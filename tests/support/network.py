@@ -54,18 +54,19 @@ def inside(pid: int) -> Iterator[None]:
         os.close(before)
 
 
-def join(pid: int, here: str, there: Iterable[str]) -> None:
-    """A cable between this network and that of a process, with addresses of one /24 on its two ends."""
-    _ip(f"link add cluster type veth peer name cluster netns {pid}")
-    _ip(f"address add {here}/24 dev cluster")
-    _ip("link set cluster up")
+def join(pid: int, here: str, there: Iterable[str], name: str = "cluster") -> None:
+    """A cable between this network and that of a process, with addresses of one /24 on its two ends, which
+    are both called `name`."""
+    ip(f"link add {name} type veth peer name {name} netns {pid}")
+    ip(f"address add {here}/24 dev {name}")
+    ip(f"link set {name} up")
     with inside(pid):
         for address in there:
-            _ip(f"address add {address}/24 dev cluster")
-        _ip("link set cluster up")
+            ip(f"address add {address}/24 dev {name}")
+        ip(f"link set {name} up")
 
 
-def _ip(words: str) -> None:
+def ip(words: str) -> None:
     subprocess.run([find("ip") or "ip", *words.split()], check=True)
 
 
