@@ -102,11 +102,13 @@ class RequestParser:
     event has given yet.
     """
 
-    __slots__ = ("_judged", "_left", "_may_switch", "held", "state")
+    __slots__ = ("_judged", "_left", "_may_switch", "held", "lost_in", "state")
 
     def __init__(self) -> None:
         self.state = UNDECIDED
         self.held = b""
+        self.lost_in = ""
+        """The state in which the framing was lost; empty as long as it is not."""
         self._judged = 0  # bytes from the beginning of `held` that are whole, good lines
         self._left = 0  # bytes of the body, or of the chunk, still to come
         self._may_switch = False  # an Upgrade or CONNECT has been seen
@@ -141,6 +143,17 @@ class RequestParser:
             return None
         self.state = REQUEST_LINE
         return head[1]
+
+    @property
+    def unseen(self) -> int:
+        """How many of the bytes that come next are known to be body, and no more than that."""
+        return self._left if self.state is BODY or self.state is CHUNK_DATA else 0
+
+    def skip(self, size: int) -> None:
+        """So many of the `unseen` bytes came, and are not fed.  Raises IllegalMove if they are too many."""
+        if size > self.unseen:
+            raise IllegalMove(f"{size} bytes skipped of {self.unseen}")
+        self._body_came(size)
 
     def became_opaque(self) -> list[Event]:
         """The server agreed to an Upgrade or CONNECT: from here on all bytes are opaque, held ones included.
@@ -177,6 +190,7 @@ class RequestParser:
             if self.state is UNDECIDED:
                 self._move(OPAQUE)
                 return Opaque(buffer[pos:])
+            self.lost_in = self.state
             self._move(LOST)
             return Invalid(buffer[pos:], refusal.status, refusal.why)
 
@@ -207,10 +221,13 @@ class RequestParser:
 
     def _read_data(self, buffer: bytes, pos: int) -> Event:
         raw = buffer[pos : pos + self._left]
-        self._left -= len(raw)
-        if not self._left:
-            self._move(REQUEST_LINE if self.state is BODY else CHUNK_END)
+        self._body_came(len(raw))
         return Data(raw)
+
+    def _body_came(self, size: int) -> None:
+        self._left -= size
+        if size and not self._left:
+            self._move(REQUEST_LINE if self.state is BODY else CHUNK_END)
 
     def _read_chunk_size(self, buffer: bytes, pos: int) -> Event | None:
         limit = min(len(buffer), pos + CHUNK_LINE_LIMIT)
@@ -319,6 +336,15 @@ class RequestLines:
     def is_http(self) -> bool:
         """Whether the requests of this connection are being followed."""
         return self._parser.state not in (UNDECIDED, OPAQUE, LOST)
+
+    def unseen(self) -> int:
+        """How many of the bytes that come next are known to be body, and so not for the log."""
+        return self._parser.unseen
+
+    def skip(self, size: int) -> None:
+        """So many of those came, and are not fed; what is not HTTP may be left out as it likes."""
+        if self.is_http:
+            self._parser.skip(size)
 
     def feed(self, data: bytes) -> list[bytes]:
         """What `data` gives the log.  A request's line comes with the end of its head.

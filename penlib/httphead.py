@@ -14,6 +14,8 @@ How a connection is made up of heads and bodies, whose pieces come as they come,
 import re
 from typing import NamedTuple
 
+from penlib.forwarded import is_forwarded_field
+
 BAD_REQUEST = 400
 HEAD_TOO_LARGE = 431
 
@@ -53,7 +55,7 @@ of, but for the fields that concern the client's address."""
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # what fits into the 64 bits of a server's off_t
 _FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding):", re.IGNORECASE)
 _NOTED = re.compile(
-    rb"\r\n(connection|content-length|transfer-encoding|upgrade|x-forwarded-for):([^\r]*)", re.IGNORECASE
+    rb"\r\n(connection|content-length|expect|transfer-encoding|upgrade):([^\r]*)", re.IGNORECASE
 )
 
 # What is wrong with a line that is no field.  Each pattern ends at the first byte that can't be right, so
@@ -83,8 +85,8 @@ class Head(NamedTuple):
 
     `raw`: the exact bytes, from the first empty line before it to the blank line after the fields.  `line`:
     the request line without CRLF.  The body is `chunked`, or has `length` bytes.  `upgrade`: the client would
-    like another protocol.  `connection`: the names under Connection, in lower case.  `forwarded_for`: the
-    client's X-Forwarded-For values, in order.
+    like another protocol.  `connection`: the names under Connection, in lower case.  `waits`: the client
+    sends the body only once it is told to continue.
     """
 
     raw: bytes
@@ -93,7 +95,7 @@ class Head(NamedTuple):
     chunked: bool = False
     upgrade: bool = False
     connection: tuple[bytes, ...] = ()
-    forwarded_for: tuple[bytes, ...] = ()
+    waits: bool = False
 
     @property
     def connect(self) -> bool:
@@ -132,7 +134,7 @@ def parse(raw: bytes) -> Head:
         chunked=codings is not None,
         upgrade=b"upgrade" in fields,
         connection=tuple(name.lower() for name in _members(fields.get(b"connection", [])) if name),
-        forwarded_for=tuple(fields.get(b"x-forwarded-for", [])),
+        waits=fields.get(b"expect", [b""])[0].lower() == b"100-continue",
     )
 
 
@@ -163,9 +165,12 @@ def _check_chunked(line: bytes, codings: list[bytes], lengths: list[bytes] | Non
 
 
 def check_trailer(raw: bytes) -> None:
-    """Raises Refused if a trailer section would frame the body it ends: RFC 9110 section 6.5.1."""
+    """Raises Refused if a trailer section would frame the body it ends, or say where its request came from:
+    both belong into heads (RFC 9110 section 6.5.1), and a server may read them here, too."""
     if _FRAMING.search(raw):
         raise Refused("framing field in a trailer")
+    if is_forwarded_field(raw):
+        raise Refused("X-Forwarded field in a trailer")
 
 
 def complaint(buffer: bytes, start: int) -> str:

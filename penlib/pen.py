@@ -3,6 +3,7 @@
 from penlib import address, process
 from penlib.balancer.balancer import Pen, control_endpoint, spec_of
 from penlib.balancer.settings import LEAST, Options, Settings
+from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
 from penlib.errors import UsageError
 from penlib.report import Reporter, Syslog
@@ -13,7 +14,7 @@ PID_FILE = "pen.pid"
 """For a -p without a file."""
 
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-NOT_YET = ("-H", "-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+NOT_YET = ("-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
 """Options of parts that pen does not have yet."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
@@ -52,7 +53,7 @@ def main(args: Args) -> None:
     pen = Pen(options, settings, selection, clients, reporter)
     try:
         pen.open(user)
-        process.confine(options.jail, user)
+        process.confine(options.jail, user, (NET_ADMIN,) if settings.transparent else ())
         pen.enter()
     except BaseException:
         pen.remove_files()
@@ -113,6 +114,7 @@ def _settings(args: Args) -> Settings:
         value = _number(args, option, getattr(settings, attribute), LEAST.get(attribute, 0))
         setattr(settings, attribute, value)
     settings.ascii = args["-a"]
+    settings.http = args["-H"]
     settings.web_stats = args["-w"] or ""
     return settings
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from penlib import capabilities
 from penlib.errors import PenError, failed
 from penlib.loop import READ, Loop
 
@@ -142,21 +143,29 @@ class User:
         """(uid, gid), as chown wants them."""
         return self.uid, self.gid
 
-    def become(self) -> None:
-        """Give up everything else: supplementary groups, gid and uid.  Raises PenError."""
+    def become(self, kept: tuple[int, ...] = ()) -> None:
+        """Give up everything else: supplementary groups, gid, uid, all capabilities but those of `kept` that
+        we have.  Raises PenError."""
         try:
-            if os.geteuid() == 0 or set(os.getgroups()) != set(self.groups):
+            was_root = os.geteuid() == 0
+            if kept and was_root:
+                capabilities.keep_through_setuid()
+            if was_root or set(os.getgroups()) != set(self.groups):
                 os.setgroups(self.groups)
             os.setgid(self.gid)
             os.setuid(self.uid)
+            if kept and was_root and self.uid != 0:
+                capabilities.give_up_all_but(*kept)
         except OSError as exc:
             raise failed(f"run as user {self.name}", exc) from exc
 
 
-def confine(jail: str, user: User | None) -> None:
-    """chroot to `jail` (empty: not) and become `user`.  Raises PenError."""
+def confine(jail: str, user: User | None, kept: tuple[int, ...] = ()) -> None:
+    """chroot to `jail` (empty: not) and become `user`, who keeps these capabilities.  Raises PenError."""
     if jail or user:
         load_before_confined()
+    if kept:
+        capabilities.load()
     if jail:
         try:
             os.chroot(jail)
@@ -164,7 +173,7 @@ def confine(jail: str, user: User | None) -> None:
         except OSError as exc:
             raise failed(f"chroot {jail}", exc) from exc
     if user:
-        user.become()
+        user.become(kept)
 
 
 def load_before_confined() -> None:

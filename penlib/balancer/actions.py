@@ -15,6 +15,7 @@ from penlib.balancer import arguments, status
 from penlib.balancer.arguments import PREFIX, CommandError
 from penlib.balancer.settings import LEAST
 from penlib.balancer.steered import Steered
+from penlib.capabilities import check_transparent
 from penlib.errors import UsageError
 from penlib.servers import LIMIT, Server
 
@@ -236,6 +237,17 @@ def set_source(pen: Steered, args: list[str]) -> None:
     if not address.is_numeric(word):
         raise CommandError(f"unable to set source address to '{word}'")
     pen.set_source(word)
+
+
+def set_transparent(pen: Steered, args: list[str]) -> None:
+    arguments.none(args)
+    check_transparent()
+    pen.settings.transparent = True
+
+
+def stop_transparent(pen: Steered, args: list[str]) -> None:
+    arguments.none(args)
+    pen.settings.transparent = False
 
 
 def saved_source(pen: Steered) -> Iterable[str]:

@@ -194,12 +194,14 @@ ROWS: list[Command] = [
         lambda pen: [f"dsr_if {pen.dsr.interface}"] if pen.dsr.interface else [],
     ),
     *(_mechanism(name) for name in MECHANISMS),
+    *_switch("dummy", "answer every HTTP request with a page, without a server", lambda pen: pen.settings),
     Command("exit", "", "end pen, if it was started with -X", actions.end),
     *_switch("hash", "choose the first server by the client's address", lambda pen: pen.selection.mode),
     Command("help", "", "list the commands", _help),
     _setting("idle_timeout", "idle_timeout", "close connections idle for N seconds (0: never)",
              "Idle timeout: {} seconds"),
     Command("include", "FILE", "read commands from FILE", actions.include_file),
+    *_switch("http", "add X-Forwarded-For and X-Forwarded-Proto to HTTP requests", lambda pen: pen.settings),
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
     Command(
         "listen", "[ADDRESS]", "listen there instead", actions.set_listen,
@@ -211,6 +213,7 @@ ROWS: list[Command] = [
     ),
     Command("no log", "", "log nothing", actions.stop_log),
     Command("mode", "", "how servers are chosen", actions.show_mode),
+    *_switch("peek", "choose the server when the client has sent something", lambda pen: pen.settings),
     Command(
         "pending_max", "N", "connects that may be under way at once", actions.set_pending_max,
         lambda pen: [f"pending_max {pen.settings.pending_max}"],
@@ -249,6 +252,11 @@ ROWS: list[Command] = [
         lambda pen: [f"tarpit_acl {pen.settings.tarpit_acl}"] if pen.settings.tarpit_acl >= 0 else [],
     ),
     Command(
+        "transparent", "", "connect to servers from the client's own address", actions.set_transparent,
+        lambda pen: ["transparent" if pen.settings.transparent else "no transparent"],
+    ),
+    Command("no transparent", "", "the opposite of transparent", actions.stop_transparent),
+    Command(
         "web_stats", "[FILE]", "the file for the status page", actions.set_web_stats,
         lambda pen: [f"web_stats {pen.settings.web_stats}"] if pen.settings.web_stats else ["no web_stats"],
     ),
@@ -260,8 +268,8 @@ ROWS: list[Command] = [
 TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
-    "dummy", "http", "idlers", "peek", "ssl_alpn", "ssl_ciphers", "ssl_option",
-    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path", "transparent",
+    "idlers", "ssl_alpn", "ssl_ciphers", "ssl_option",
+    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path",
     "udp_replies",
 }  # fmt: skip
 """Commands that pen knows of but does not have yet."""

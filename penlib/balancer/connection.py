@@ -52,7 +52,7 @@ class Connection:
     @property
     def state(self) -> int:
         """PENDING or JOINED."""
-        return PENDING if self.route else JOINED
+        return PENDING if self.route or self.up < 0 else JOINED
 
     def ended(self) -> None:
         """The relay has closed both sides."""

@@ -19,6 +19,7 @@ from penlib.address import Place
 from penlib.balancer.connection import Connection
 from penlib.balancer.relay import Relay
 from penlib.balancer.settings import Settings
+from penlib.capabilities import make_transparent
 from penlib.loop import ERROR, WRITE, Loop, Timer
 from penlib.report import Reporter
 from penlib.servers import Server
@@ -30,6 +31,7 @@ OUR_FAULTS = OUT_OF_DESCRIPTORS | {
     errno.EADDRNOTAVAIL,
     errno.EAGAIN,
     errno.EPERM,
+    errno.EADDRINUSE,
 }
 """Errors of a connect that say nothing about the server: it is tried again until the connect timeout.
 (EAGAIN is a Unix socket's full backlog, EPERM a packet filter's refusal.)"""
@@ -138,7 +140,7 @@ class Dialler:
             return exc.errno or errno.EINVAL
         try:
             if place.family != socket.AF_UNIX:
-                self._set_options(sock, place)
+                self._set_options(sock, place, connection)
             error = sock.connect_ex(place.sockaddr)
         except OSError as exc:
             error = exc.errno or errno.EINVAL
@@ -149,15 +151,19 @@ class Dialler:
         self._relay.add(connection.up, place.family, sock)
         return error
 
-    def _set_options(self, sock: RawSocket, place: Place) -> None:
+    def _set_options(self, sock: RawSocket, place: Place, connection: Connection) -> None:
         settings = self._settings
         if settings.tcp_nodelay:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if settings.keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if settings.source and settings.source.family == place.family:
+        source = settings.source
+        if settings.transparent and (own := _own_place(connection)) and own.family == place.family:
+            make_transparent(sock, own.family)
+            source = own
+        if source and source.family == place.family:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(settings.source.sockaddr)
+            sock.bind(source.sockaddr)
 
     # Pending connects
 
@@ -261,3 +267,13 @@ class Dialler:
             else:
                 self._when_failed(connection)
         self._when_freed()
+
+
+def _own_place(connection: Connection) -> Place | None:
+    """The client's address, if it is one that a server could answer to."""
+    if connection.family == socket.AF_UNIX:
+        return None
+    host = connection.address.decode()
+    if ":" not in host:
+        return Place(socket.AF_INET, (host, 0))
+    return None if "%" in host or host.startswith("fe80:") else Place(socket.AF_INET6, (host, 0, 0, 0))

@@ -18,18 +18,22 @@ class DumpTap:
         self._settings = settings
         self._title = title
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bytes:
         """Dump one chunk."""
         self._reporter.debug(3, f"{self._title}: {len(data)} bytes")
         for line in ascii_lines(data) if self._settings.ascii else hex_lines(data):
             self._reporter.debug(3, line)
+        return data
 
     def answered(self) -> None:
         """No matter."""
 
-    def wants_bulk(self) -> bool:
-        """Yes: that is what it is for."""
-        return True
+    def unseen(self) -> int:
+        """None: that is what it is for."""
+        return 0
+
+    def skip(self, size: int) -> None:
+        """Never."""
 
     def finish(self) -> None:
         """Nothing is left."""
@@ -41,19 +45,25 @@ class Taps:
     def __init__(self, *taps: Tap) -> None:
         self._taps = taps
 
-    def feed(self, data: bytes) -> None:
-        """To each."""
+    def feed(self, data: bytes) -> bytes:
+        """Through each."""
         for tap in self._taps:
-            tap.feed(data)
+            data = tap.feed(data)
+        return data
 
     def answered(self) -> None:
         """To each."""
         for tap in self._taps:
             tap.answered()
 
-    def wants_bulk(self) -> bool:
-        """Whether one does."""
-        return any(tap.wants_bulk() for tap in self._taps)
+    def unseen(self) -> int:
+        """What all agree on."""
+        return min(tap.unseen() for tap in self._taps)
+
+    def skip(self, size: int) -> None:
+        """To each."""
+        for tap in self._taps:
+            tap.skip(size)
 
     def finish(self) -> None:
         """Each."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from penlib import address, clock, records
 from penlib.address import Endpoint
+from penlib.balancer.relay import ALL
 from penlib.dns import Answer, Lookups
 from penlib.errors import PenError, failed, reason
 from penlib.http import RequestLines
@@ -221,9 +222,10 @@ class RequestTap:
         self._lines = RequestLines()
         self._finished = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> bytes:
         for request in self._lines.feed(data):
             self._journal.record(self._client, self._server, request)
+        return data
 
     def answered(self) -> None:
         if self._finished:
@@ -231,8 +233,11 @@ class RequestTap:
         for request in self._lines.answered():
             self._journal.record(self._client, self._server, request)
 
-    def wants_bulk(self) -> bool:
-        return self._lines.is_http
+    def unseen(self) -> int:
+        return self._lines.unseen() if self._lines.is_http else ALL
+
+    def skip(self, size: int) -> None:
+        self._lines.skip(size)
 
     def finish(self) -> None:
         if not self._finished:

@@ -11,7 +11,7 @@ What always holds for a joined pair A, B:
   - A's end is passed on to B as a shutdown once B has all that A sent; a reset as a reset, likewise.
   - Descriptors are closed here, both or (after a reset) one after the other, and the owner told once.
 
-Not here: who is joined with whom (tcp), what the bytes mean (taps look, they never change anything).
+Not here: who is joined with whom (tcp), what the bytes mean (taps: most of them look only).
 """
 
 import contextlib
@@ -19,12 +19,16 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from _socket import socket as RawSocket
 from collections.abc import Callable
 from typing import Protocol
 
 from penlib.balancer.pipes import Pipe, Pipes
 from penlib.loop import ERROR, READ, WRITE, Handler, Loop
+
+ALL = sys.maxsize
+"""No limit, in `Tap.unseen`."""
 
 CHUNK = 64 * 1024
 """Bytes read at once.  Over 128 KiB malloc would map memory for every small message."""
@@ -48,16 +52,20 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Tap(Protocol):
-    """Something that looks at what a side sends."""
+    """Something that looks at what a side sends, and may change it."""
 
-    def feed(self, data: bytes) -> None:
-        """Called with each chunk, just before it is passed on."""
+    def feed(self, data: bytes) -> bytes:
+        """Called with each chunk; answers what is passed on, which may be nothing yet."""
 
     def answered(self) -> None:
         """Called when the other side sends for the first time, just before that is passed on."""
 
-    def wants_bulk(self) -> bool:
-        """Whether it goes on looking when one of the directions turns out to move bulk data."""
+    def unseen(self) -> int:
+        """How many of the bytes that come next may pass without being fed, when there are many: ALL if it
+        looks no longer once one of the directions moves bulk data."""
+
+    def skip(self, size: int) -> None:
+        """So many of those have passed."""
 
     def finish(self) -> None:
         """The side has ended."""
@@ -80,6 +88,7 @@ class Side:
         "orphan",
         "out",
         "owner",
+        "paused",
         "pipe",
         "reader",
         "shut",
@@ -105,6 +114,8 @@ class Side:
         """Nothing can be written to it any more: it was reset."""
         self.orphan = False
         """Its peer was reset and is closed."""
+        self.paused = False
+        """Its tap does not want more just now."""
 
 
 NOBODY = Side(socket.AF_UNSPEC, None)
@@ -183,7 +194,11 @@ class Relay:
         self._loop.watch(fd, READ, reader)
 
     def give(self, fd: int, data: bytes) -> None:
-        """Write `data` to a joined `fd` as if its peer had sent it; nothing else may wait for it yet."""
+        """Write `data` to a joined `fd` as if its peer had sent it."""
+        side = self._sides[fd]
+        if side.out:
+            side.out = memoryview(bytes(side.out) + data)
+            return
         try:
             written = os.write(fd, data)
         except BlockingIOError:
@@ -193,6 +208,44 @@ class Relay:
             return
         if written < len(data):
             self._hold(self.peer[fd], fd, memoryview(data)[written:])
+
+    def tap(self, fd: int, tap: Tap | None) -> None:
+        """Have a joined `fd` looked at by another tap, or by none, from the next read on."""
+        self._sides[fd].tap = tap
+        self._read_with(fd, self._reader(fd))
+
+    def pause(self, fd: int) -> None:
+        """Read no more of a joined `fd` until `resume`."""
+        self._sides[fd].paused = True
+        self._loop.want(fd, self._loop.wanted(fd) & ~READ)
+
+    def resume(self, fd: int) -> None:
+        """Read a paused `fd` again, as soon as its peer takes it."""
+        side = self._sides[fd]
+        side.paused = False
+        if not side.ended and not self.waiting(self.peer[fd]):
+            self._loop.want(fd, self._loop.wanted(fd) | READ)
+
+    def end(self, fd: int) -> None:
+        """As if a joined `fd` had sent its last byte: it is not read again."""
+        self._end(fd)
+
+    def is_joined(self, fd: int, owner: Owner) -> bool:
+        """Whether `fd` is one of the pair that `owner` joined, and open."""
+        return self._sides[fd].owner is owner
+
+    def part(self, fd: int) -> bytes:
+        """Close a joined `fd`, whose peer stays open and is no longer ours to read and write.  Answers what
+        waited to be written to the peer; what waited for `fd` is lost."""
+        side, to = self._sides[fd], self.peer[fd]
+        other = self._sides[to]
+        waiting = bytes(other.out or b"") + bytes((side.pipe and _contents(side.pipe)) or b"")
+        self._drop_waiting(fd)
+        side.pipe = other.out = other.owner = None
+        self._close_one(fd)
+        self.peer[to] = -1
+        self._loop.want(to, 0)
+        return waiting
 
     def waiting(self, fd: int) -> int:
         """Bytes that wait to be written to `fd`."""
@@ -209,9 +262,12 @@ class Relay:
         other = self._sides[self.peer[fd]].tap
         if other:
             other.answered()
-        reader = self._copy_tapped if self._sides[fd].tap else self._copy
+        reader = self._reader(fd)
         self._read_with(fd, reader)
         reader(fd, mask)
+
+    def _reader(self, fd: int) -> Handler:
+        return self._copy_tapped if self._sides[fd].tap else self._copy
 
     def _copy_tapped(self, fd: int, mask: int) -> None:
         """As `copy`, for a side that is looked at: never spliced as long as the tap wants the bytes."""
@@ -225,21 +281,31 @@ class Relay:
         if not data:
             self._end(fd)
             return
-        side = self._sides[fd]
-        self.moved[fd] += len(data)
+        side, size = self._sides[fd], len(data)
+        self.moved[fd] += size
         if side.tap:
-            side.tap.feed(data)
-        self.give(self.peer[fd], data)
-        if self._sides[fd] is side and side.tap and len(data) == CHUNK and not side.tap.wants_bulk():
-            self._untap(fd)
+            data = side.tap.feed(data)
+        if data:
+            self.give(self.peer[fd], data)
+        if size == CHUNK and self._sides[fd] is side and not side.broken:
+            self._go_bulk_tapped(fd)
 
     def _go_bulk(self, fd: int) -> None:
         """A read came back full: from now on `fd` is spliced, as long as that pays."""
         if SPLICE_FLAGS:
             self._read_with(fd, self._splice)
         tap = self._sides[self.peer[fd]].tap
-        if tap and not tap.wants_bulk():
+        if tap and tap.unseen() == ALL:
             self._untap(self.peer[fd])
+
+    def _go_bulk_tapped(self, fd: int) -> None:
+        """As `_go_bulk`, as far as the tap of `fd` lets it."""
+        tap = self._sides[fd].tap
+        unseen = tap.unseen() if tap else 0
+        if unseen == ALL:
+            self._untap(fd)
+        elif unseen >= BULK_LEAST and SPLICE_FLAGS:
+            self._read_with(fd, self._splice_unseen)
 
     def _untap(self, fd: int) -> None:
         side = self._sides[fd]
@@ -255,20 +321,20 @@ class Relay:
         if self._loop.handlers[fd] != self._both:
             self._loop.handlers[fd] = reader
 
-    def _splice(self, fd: int, mask: int) -> None:
-        """Move what there is, through a pipe, without looking at it."""
+    def _splice(self, fd: int, mask: int, most: int = ALL) -> None:
+        """Move what there is, up to `most` bytes, through a pipe, without looking at it."""
         pipe = self.pipes.take()
         if pipe is None:
-            self._copy(fd, mask)
+            self._reader(fd)(fd, mask)
             return
         try:
-            size = os.splice(fd, pipe.writable, pipe.size, flags=SPLICE_FLAGS)
+            size = os.splice(fd, pipe.writable, min(pipe.size, most), flags=SPLICE_FLAGS)
         except BlockingIOError:
             self.pipes.give(pipe)
             return
         except OSError:
             pipe.close()
-            self._read_with(fd, self._copy)  # a reset will be met there again
+            self._read_with(fd, self._reader(fd))  # a reset will be met there again
             return
         if not size:
             self.pipes.give(pipe)
@@ -276,9 +342,23 @@ class Relay:
             return
         self.moved[fd] += size
         pipe.held = size
-        self._sides[fd].pipe = pipe
+        side = self._sides[fd]
+        side.pipe = pipe
+        if side.tap:
+            side.tap.skip(size)
         if self._drain(fd) and size < BULK_LEAST:
-            self._read_with(fd, self._copy)
+            self._read_with(fd, self._reader(fd))
+
+    def _splice_unseen(self, fd: int, mask: int) -> None:
+        """As `_splice`, for a side that is looked at, while its tap need not see what comes."""
+        tap = self._sides[fd].tap
+        unseen = tap.unseen() if tap else 0
+        if unseen:
+            self._splice(fd, mask, unseen)
+        else:
+            reader = self._reader(fd)
+            self._read_with(fd, reader)
+            reader(fd, mask)
 
     def _drain(self, fd: int) -> bool:
         """Write to fd's peer what fd's pipe holds.  Answers whether all of it went."""
@@ -345,7 +425,7 @@ class Relay:
         assert side.reader
         self._loop.watch(fd, self._loop.wanted(fd) & ~WRITE, side.reader)
         other = self._sides[feeder]
-        if not other.ended and not side.broken:
+        if not other.ended and not side.broken and not other.paused:
             self._loop.want(feeder, self._loop.wanted(feeder) | READ)
         return self._settle(fd)
 

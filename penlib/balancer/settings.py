@@ -24,6 +24,14 @@ class Settings:
         self.fastclose = "off"
         self.tcp_nodelay = False
         self.keepalive = False
+        self.transparent = False
+        """Connect to servers from the client's own address."""
+        self.http = False
+        """Add X-Forwarded-For and X-Forwarded-Proto to HTTP requests."""
+        self.peek = False
+        """Choose the server only when the client has sent something."""
+        self.dummy = False
+        """Play web server, without any other."""
         self.source: Place | None = None
         self.ascii = False
         self.abort_on_error = False

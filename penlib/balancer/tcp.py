@@ -13,6 +13,7 @@ Not here: which server (selection), reaching it (dial), the bytes (relay).
 import heapq
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,8 +23,11 @@ from penlib.balancer.dial import OUR_FAULTS, Dialler
 from penlib.balancer.dump import DumpTap, Taps
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
+from penlib.balancer.rewrite import Rewriter
 from penlib.balancer.settings import Settings
+from penlib.balancer.solo import Solo, WebServer
 from penlib.clients import Clients
+from penlib.forwarded import Forwarded
 from penlib.loop import READ, Loop, Timer
 from penlib.report import Reporter
 from penlib.selection import Route, Selection
@@ -31,6 +35,9 @@ from penlib.servers import Server
 
 ACCEPT_RETRY = 1.0
 """Seconds until accepting is tried again after running out of descriptors, if nothing ends before."""
+
+Looking = tuple[Tap | None, Tap | None]
+"""The taps of a client and of its server."""
 
 DUMP_LEVEL = 3
 """Debug level at which what passes is dumped."""
@@ -74,6 +81,8 @@ class Tcp:
         self._ready_listeners: list[int] = []
         self._idle_timer: Timer | None = None
         self._accept_failed = False
+        self._spoke: deque[tuple[Connection, int]] = deque()
+        """Connections, and their clients' ports, whose client has spoken and that wait to be dialled."""
 
     # Listening and admitting
 
@@ -134,7 +143,7 @@ class Tcp:
 
     def _freed(self) -> None:
         """There may be room now."""
-        if self._paused:
+        if self._paused or self._spoke:
             self.loop.later(self.resume)
 
     def _pause(self) -> None:
@@ -152,11 +161,13 @@ class Tcp:
         self.loop.after(ACCEPT_RETRY, self.resume)
 
     def resume(self) -> None:
-        """Accept again if there is room."""
+        """Accept, and dial for those who have spoken, again if there is room."""
         if self._paused and self._has_room():
             self._paused = False
             for fd in self._listeners:
                 self.loop.want(fd, READ)
+        if self._spoke:
+            self.loop.later(self._dial_spoken)
 
     def _admit(self, fd: int, family: int, sockaddr: Any) -> None:
         """Make a connection of an accepted descriptor and dial."""
@@ -178,10 +189,48 @@ class Tcp:
             self.connections[number] = connection
         self.used += 1
         self.relay.add(fd, family)
-        connection.route = Route(self._selection, client, port, now)
         if self._reporter.level:
             self._reporter.debug(1, f"connection {number}: client {text} port {port}")
+        self._begin(connection, port, now)
+
+    def _begin(self, connection: Connection, port: int, now: float) -> None:
+        """What comes after the accept: usually to dial."""
+        connection.active = now
+        if self._settings.dummy:
+            if self._selection.admits(connection.client):
+                WebServer(self.loop, self.relay, connection, self.end).listen()
+            else:
+                self.end(connection)
+        elif self._settings.peek:
+            self.loop.watch(connection.down, READ, lambda fd, mask: self._peek(connection, port))
+        else:
+            self._dial(connection, port, now)
+
+    def _dial(self, connection: Connection, port: int, now: float) -> None:
+        connection.route = Route(self._selection, connection.client, port, now)
         self._dialler.dial(connection)
+
+    # Clients that must speak first (`peek`)
+
+    def _peek(self, connection: Connection, port: int) -> None:
+        """The client has sent its first bytes, which stay where they are, or has ended."""
+        self.loop.want(connection.down, 0)
+        try:
+            spoke = bool(self.relay.sock(connection.down).recv(1, socket.MSG_PEEK))
+        except OSError:
+            spoke = False
+        if spoke:
+            self._spoke.append((connection, port))
+            self.loop.later(self._dial_spoken)
+        else:
+            self.end(connection)
+
+    def _dial_spoken(self) -> None:
+        """Dial for clients that have spoken, as far as connects may be pending."""
+        while self._spoke and self._dialler.pending < self._settings.pending_max:
+            connection, port = self._spoke.popleft()
+            if self._is_live(connection):
+                self._dial(connection, port, clock.monotonic())
 
     def _connected(self, connection: Connection) -> None:
         """The server has answered: relay."""
@@ -191,7 +240,10 @@ class Tcp:
         self._set_client_options(connection)
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: server {server.title}")
-        self.relay.join(connection.down, connection.up, connection, self._taps(connection, server))
+        taps = self._taps(connection, server)
+        if self._settings.http:
+            taps = self._rewriting(connection, taps)
+        self.relay.join(connection.down, connection.up, connection, taps)
 
     def _set_client_options(self, connection: Connection) -> None:
         settings = self._settings
@@ -200,7 +252,7 @@ class Tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, settings.tcp_nodelay)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.keepalive)
 
-    def _taps(self, connection: Connection, server: Server) -> tuple[Tap | None, Tap | None]:
+    def _taps(self, connection: Connection, server: Server) -> Looking:
         """Who looks at what passes: the log at what the client sends, a debug dump at everything."""
         journal: Tap | None = None
         if self._journal.on:
@@ -213,26 +265,51 @@ class Tcp:
         ]
         return (Taps(journal, dumps[0]) if journal else dumps[0]), dumps[1]
 
+    def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
+        """The taps of -H."""
+        client = b"" if connection.family == socket.AF_UNIX else connection.address
+        forwarded = Forwarded(client, b"http")
+        rewriter = Rewriter(self.relay, connection, forwarded, lookers, self._refuse, self.loop.later)
+        return rewriter.requests, rewriter.replies
+
     # Ending
 
+    def _refuse(self, connection: Connection, why: str, last: bytes) -> None:
+        """Close the server's side; the client gets what it has still to get, then `last`, and is left."""
+        self._reporter.debug(1, f"connection {connection.number}: refused: {why}")
+        self.count(connection)
+        waiting = self.relay.part(connection.up)
+        connection.up = -1
+        self._leave_server(connection)
+        Solo(self.loop, self.relay, connection, self.end).say(waiting + last, last=True)
+
     def end(self, connection: Connection) -> None:
-        """Close a connection in whatever state it is."""
-        if connection.route:
+        """Close a connection in whatever state it is, if it is still there."""
+        if not self._is_live(connection):
+            return
+        if connection.route or connection.up < 0:
             self._dialler.cancel(connection)
             self.relay.close(connection.down)
             self.forget(connection)
         else:
             self.relay.close(connection.down)
 
+    def _is_live(self, connection: Connection) -> bool:
+        return self.connections[connection.number] is connection
+
+    @staticmethod
+    def _leave_server(connection: Connection) -> None:
+        if connection.server:
+            connection.server.connections -= 1
+            connection.server = None
+
     def forget(self, connection: Connection) -> None:
         """Both sides are closed: count what passed and free the number."""
         self.count(connection)
-        if connection.server:
-            connection.server.connections -= 1
+        self._leave_server(connection)
         self.connections[connection.number] = None
         heapq.heappush(self._free, connection.number)
         self.used -= 1
-        connection.server = None
         self._clients.leave(connection.client, clock.monotonic())
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: ended")

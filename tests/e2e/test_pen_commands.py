@@ -21,8 +21,8 @@ def check(pen, *expected):
 class TestSilent:
     @pytest.mark.parametrize(
         "command",
-        ["abort_on_error", "ascii", "block", "delayed_forward", "hash", "keepalive", "prio", "roundrobin",
-         "stubborn", "tcp_nodelay", "weight"],
+        ["abort_on_error", "ascii", "block", "delayed_forward", "dummy", "hash", "http", "keepalive", "peek",
+         "prio", "roundrobin", "stubborn", "tcp_nodelay", "weight"],
     )  # fmt: skip
     def test_switches(self, lab, command):
         check(lab.pen(), (command, ""), (f"no {command}", ""))
@@ -427,9 +427,9 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "command",
-        ["http", "no http", "dummy", "no dummy", "peek", "transparent", "no transparent", "idlers",
-         "idlers 3", "ssl_ciphers ALL", "ssl_option no_sslv3", "ssl_sni_path /",
-         "ssl_alpn h2", "ssl_ocsp_response f", "ssl_client_renegotiation_interval 3", "udp_replies"],
+        ["idlers", "idlers 3", "ssl_ciphers ALL",
+         "ssl_option no_sslv3", "ssl_sni_path /", "ssl_alpn h2", "ssl_ocsp_response f",
+         "ssl_client_renegotiation_interval 3", "udp_replies"],
     )  # fmt: skip
     def test_what_is_not_there_yet(self, lab, command):
         assert "not available yet" in lab.pen().command(command)

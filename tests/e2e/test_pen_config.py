@@ -235,7 +235,7 @@ class TestWrite:
         "-l",
         "pen.log",
     )
-    OPTIONS += ("-w", "pen.html", "-r", "-m", "50", "-q", "60", "-X", "-d")
+    OPTIONS += ("-w", "pen.html", "-r", "-m", "50", "-q", "60", "-X", "-d", "-H")
     COMMANDS = (
         "acl 3 permit 10.0.0.0 255.0.0.0", "acl 3 deny 127.0.0.21", "acl 4 permit fd00::/8", "acl 4 deny ::1",
         "client_acl 3", "control_acl 4", "idle_timeout 55", "pending_max 44", "prio", "tcp_nodelay",
@@ -269,7 +269,15 @@ class TestWrite:
             "weight",
         ):
             assert command in written
-        for command in ("roundrobin", "log pen.log", "web_stats pen.html", f"listen {pen.listen}"):
+        for command in (
+            "http",
+            "no peek",
+            "no dummy",
+            "roundrobin",
+            "log pen.log",
+            "web_stats pen.html",
+            f"listen {pen.listen}",
+        ):
             assert command in written
         assert "server 1 acl 4 address 127.0.1.2 port 8080 max 1 hard 2 weight 3 prio 4" in written
 

@@ -1,15 +1,14 @@
 """What goes through pen comes out the same: every byte, in order, both ways, and so do the ends."""
 
 import contextlib
-import fcntl
 import hashlib
 import random
 import socket
-import termios
 import threading
 
 import pytest
 from support.backend import CHUNK, echo, keep, reset, silent
+from support.client import read_by_peer
 from support.process import cpu_seconds, open_files, rss
 from support.waiting import stays, wait_until
 
@@ -358,15 +357,6 @@ class TestSource:
         assert pen.command("source 1.2.3.4.5") == "unable to set source address to '1.2.3.4.5'\n"
         assert pen.ask() == "s0"
         assert server.peers == ["127.0.0.98"]
-
-
-def read_by_peer(conn, seconds=1.0):
-    """Whether all that was sent on a Unix socket gets read within that time."""
-    try:
-        wait_until(lambda: fcntl.ioctl(conn, termios.TIOCOUTQ, bytes(4)) == bytes(4), "all is read", seconds)
-    except AssertionError:
-        return False
-    return True
 
 
 class Talk:

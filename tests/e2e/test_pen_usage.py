@@ -8,7 +8,7 @@ from support.ports import free_port, listens
 from support.process import Result
 from support.programs import tool
 
-NOT_YET = [["-H"], ["-U"], ["-E", "cert.pem"], ["-K", "key.pem"], ["-G", "ca.pem"], ["-A", "certs"], ["-R"]]
+NOT_YET = [["-U"], ["-E", "cert.pem"], ["-K", "key.pem"], ["-G", "ca.pem"], ["-A", "certs"], ["-R"]]
 NOT_YET += [["-Z"], ["-L", "tls1.2"]]
 OBSOLETE = [["-Q"], ["-D"], ["-n"], ["-S", "3"]]
 

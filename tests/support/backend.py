@@ -79,7 +79,7 @@ class Backend:
             threading.Thread(target=self._talk, args=[conn], daemon=True).start()
 
     def _talk(self, conn: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             self.talk(conn, self)
         with contextlib.suppress(OSError):
             conn.close()

@@ -1,10 +1,12 @@
 """The clients: one TCP or Unix connection with verbs, and the short conversations tests are made of."""
 
 import contextlib
+import fcntl
 import socket
+import termios
 
 from support.backend import CHUNK, reset
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, wait_until
 
 Address = tuple[str, int] | str
 """host and port, or the path of a Unix socket."""
@@ -121,6 +123,15 @@ def ask(address: Address, source: str | tuple[str, int] = "", seconds: float = P
     """The name of the server that a new connection reaches; "" if it is closed without one."""
     with Client(address, source, seconds) as client:
         return client.line_or_end()
+
+
+def read_by_peer(conn, seconds=1.0):
+    """Whether all that was sent on a Unix socket gets read within that time."""
+    try:
+        wait_until(lambda: fcntl.ioctl(conn, termios.TIOCOUTQ, bytes(4)) == bytes(4), "all is read", seconds)
+    except AssertionError:
+        return False
+    return True
 
 
 def _family(address: Address) -> socket.AddressFamily:

@@ -55,18 +55,19 @@ def inside(pid: int) -> Iterator[None]:
         os.close(before)
 
 
-def join(pid: int, here: str, there: Iterable[str]) -> None:
-    """A cable between this network and that of a process, with addresses of one /24 on its two ends."""
-    _ip(f"link add cluster type veth peer name cluster netns {pid}")
-    _ip(f"address add {here}/24 dev cluster")
-    _ip("link set cluster up")
+def join(pid: int, here: str, there: Iterable[str], name: str = "cluster") -> None:
+    """A cable between this network and that of a process, with addresses of one /24 on its two ends, which
+    are both called `name`."""
+    ip(f"link add {name} type veth peer name {name} netns {pid}")
+    ip(f"address add {here}/24 dev {name}")
+    ip(f"link set {name} up")
     with inside(pid):
         for address in there:
-            _ip(f"address add {address}/24 dev cluster")
-        _ip("link set cluster up")
+            ip(f"address add {address}/24 dev {name}")
+        ip(f"link set {name} up")
 
 
-def _ip(words: str) -> None:
+def ip(words: str) -> None:
     subprocess.run([find("ip") or "ip", *words.split()], check=True)
 
 
@@ -120,8 +121,8 @@ class Switch:
     def __init__(self, lab: "object") -> None:
         self.lab = lab
         self.count = 0
-        _ip("link add br0 type bridge")
-        _ip("link set br0 up")
+        ip("link add br0 type bridge")
+        ip("link set br0 up")
 
     def host(self, address: str, *more: str) -> int:
         """One more host, with this address in a /24, and more on its loopback."""
@@ -130,15 +131,15 @@ class Switch:
         wait_until(lambda: os.readlink(f"/proc/{sleeper.pid}/ns/net") != here, "a network of its own")
         self.count += 1
         port = f"port{self.count}"
-        _ip(f"link add {port} type veth peer name eth0 netns {sleeper.pid}")
-        _ip(f"link set {port} master br0 up")
+        ip(f"link add {port} type veth peer name eth0 netns {sleeper.pid}")
+        ip(f"link set {port} master br0 up")
         with inside(sleeper.pid):
-            _ip("link set lo up")
-            _ip(f"address add {address}/24 dev eth0")
+            ip("link set lo up")
+            ip(f"address add {address}/24 dev eth0")
             for other in more:
-                _ip(f"address add {other}/32 dev lo")
+                ip(f"address add {other}/32 dev lo")
             if more:  # they are not to be told by ARP
                 sysctl("ipv4/conf/all/arp_ignore", "1")
                 sysctl("ipv4/conf/all/arp_announce", "2")
-            _ip("link set eth0 up")
+            ip("link set eth0 up")
         return int(sleeper.pid)

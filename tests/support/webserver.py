@@ -28,6 +28,7 @@ LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
 DocumentRoot {directory}
 ErrorLog {directory}/apache.err
 LogFormat "%h %l %u %t \\"%r\\" %>s %b" common
+LogFormat "%{{X-Forwarded-For}}i %{{X-Forwarded-Proto}}i %r" forwarded
 LogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{{Referer}}i\\" \\"%{{User-agent}}i\\"" combined
 CustomLog "{log}" {form}
 """
@@ -49,7 +50,8 @@ http {{
     large_client_header_buffers 4 16k;
     server {{
         listen {host}:{port};
-        location / {{ return 200 "nginx"; }}
+        client_max_body_size 0;
+        location / {{ return 200 "{says}"; }}
     }}
 }}
 """
@@ -98,11 +100,17 @@ def apache(
 
 
 def nginx(
-    lab: Lab, log: str = "off", host: str = "127.0.0.1", name: str = "nginx", *, port: int = 0
+    lab: Lab,
+    log: str = "off",
+    host: str = "127.0.0.1",
+    name: str = "nginx",
+    *,
+    port: int = 0,
+    says: str = "nginx",
 ) -> WebServer:
-    """An nginx whose access_log is `log`, in the combined format."""
+    """An nginx whose access_log is `log`, in the combined format, and that `says` just that."""
     port = port or free_port()
-    text = NGINX.format(directory=lab.directory, name=name, host=host, port=port, log=log)
+    text = NGINX.format(directory=lab.directory, name=name, host=host, port=port, log=log, says=says)
     file = lab.write(f"{name}.conf", text)
     program = find("nginx") or "nginx"
     return WebServer(lab.spawn([program, "-p", str(lab.directory), "-c", str(file)], name), host, port)

@@ -1,0 +1,288 @@
+"""-H: every HTTP request that passes says whose it is (X-Forwarded-For) and how it came (X-Forwarded-Proto).
+
+Two taps stand on a connection.  `Requests` changes what the client sends, head by head, and refuses what can
+be understood in two ways.  `Replies` looks at what the server says, for two reasons only: a refusal may be
+answered with 400 only when no answer is due (the client would take it for that), and an Upgrade or CONNECT
+makes the connection opaque only when the server has agreed to it.
+
+The first line decides whether this is HTTP, and passes as it comes: another protocol must not wait for the
+end of a line that it may not even have.  The rest of a head is held until it is complete.  Once the
+connection is opaque both taps go, and those take over that would be there without -H.
+
+Not here: framing (http, httpanswers), what is added (forwarded), the connection's end (tcp).
+"""
+
+from collections.abc import Callable
+
+from penlib import http, httpanswers
+from penlib.balancer.connection import Connection
+from penlib.balancer.relay import ALL, Relay, Tap
+from penlib.forwarded import Forwarded
+from penlib.http import Invalid, Opaque, RequestParser
+from penlib.httpanswers import Answers
+from penlib.httphead import Head
+
+OUTSTANDING = 1000
+"""Unanswered requests of one client; one who sends more waits until half of them are answered."""
+
+_BETWEEN = (http.REQUEST_LINE, http.FIELDS)
+"""Where the framing is lost before anything of a request has been passed on."""
+
+FOLLOWED = ALL - 1
+"""`unseen` of a tap that need see nothing more, but be told of the end."""
+
+BEGINNING = b"HTTP/1."
+"""Of a server that speaks first: it answers late or in advance, but it is a web server."""
+
+
+class Rewriter:
+    """The two taps of one connection, with which it is joined, and what they share.
+
+    `lookers` are the taps that would look at client and server without -H.  `refuse` is called, with the
+    reason, when a connection is not to go on; its last argument is what the client is told, perhaps nothing.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        connection: Connection,
+        forwarded: Forwarded,
+        lookers: tuple[Tap | None, Tap | None],
+        refuse: Callable[[Connection, str, bytes], None],
+        later: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.answers = Answers()
+        self.requests = Requests(self, forwarded, lookers[0])
+        self.replies = Replies(self, lookers[1])
+        self._relay = relay
+        self._connection = connection
+        self._lookers = lookers
+        self._refuse = refuse
+        self._later = later
+        self._invalid: Invalid | None = None
+        """What was no request, while that waits for something."""
+        self._spoilt = False
+        """It was in the body of the last request, which will have no answer then."""
+        self._paused = False
+        self.waits = False
+        """Something waits for the server: answers are to be reported to `progress`."""
+
+    def step_back(self) -> None:
+        """Nothing is left to do: this is not HTTP, or no longer."""
+        self._relay.tap(self._connection.down, self._lookers[0])
+        self._relay.tap(self._connection.up, self._lookers[1])
+        self._resume()
+
+    def lost(self, invalid: Invalid, spoilt: bool) -> None:
+        """The client has sent what is no request."""
+        self._invalid, self._spoilt = invalid, spoilt
+        self.waits = True
+        if not spoilt and self.answers.may_switch:  # perhaps it spoke the other protocol a little early
+            self.pause()
+        else:
+            self._later(self._refuse_now)
+
+    def progress(self) -> None:
+        """The server has said something."""
+        if self._invalid:
+            if self._spoilt or not self.answers.may_switch:
+                self._later(self._refuse_when_answered)
+        elif self._paused and (self.answers.outstanding <= OUTSTANDING // 2 or self.answers.final):
+            self._resume()
+
+    def switched(self) -> None:
+        """The server has agreed to another protocol."""
+        if self._spoilt:  # there is nobody who could speak it
+            self._later(self._close)
+            return
+        held = self._invalid.raw if self._invalid else self.requests.opaque()
+        self._invalid = None
+        self.step_back()
+        if held:
+            self._relay.give(self._connection.up, held)
+
+    def server_ended(self) -> None:
+        """No more answers will come."""
+        if self._invalid:
+            self._later(self._close)
+
+    def pause(self) -> None:
+        """Let the client wait for the server."""
+        self._paused = self.waits = True
+        self._relay.pause(self._connection.down)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.waits = self._invalid is not None
+            self._relay.resume(self._connection.down)
+
+    @property
+    def _due(self) -> int:
+        """Answers that the client may still expect."""
+        return self.answers.outstanding - (self._spoilt and self.answers.outstanding > 0)
+
+    def _refuse_now(self) -> None:
+        """Nothing of what was no request has gone to the server: say so, if the client can understand it."""
+        answers, invalid = self.answers, self._invalid
+        if not invalid:
+            return
+        if self._due or not answers.at_rest or (self._spoilt and not answers.outstanding):
+            self._refuse_when_answered()
+        else:
+            self._close(httpanswers.refusal(invalid.status, invalid.why))
+
+    def _refuse_when_answered(self) -> None:
+        """Close when all is delivered; where that can't be known, or an answer to half a request has begun,
+        the server is told that the client has ended, and ends it."""
+        answers = self.answers
+        if self._due and answers.state is not httpanswers.LOST:
+            return
+        if answers.at_rest or (self._spoilt and not answers.outstanding):
+            self._close()
+        elif answers.state is not httpanswers.ENDLESS and self._is_alive:
+            self._relay.end(self._connection.down)
+
+    @property
+    def _is_alive(self) -> bool:
+        return self._relay.is_joined(self._connection.down, self._connection)
+
+    def _close(self, last: bytes = b"") -> None:
+        if self._is_alive and self._invalid:
+            self._refuse(self._connection, self._invalid.why, last)
+
+
+class Requests:
+    """The tap of the client's side."""
+
+    __slots__ = ("_ahead", "_answers", "_forwarded", "_looker", "_parser", "_rewriter")
+
+    def __init__(self, rewriter: Rewriter, forwarded: Forwarded, looker: Tap | None) -> None:
+        self._rewriter = rewriter
+        self._answers = rewriter.answers
+        self._forwarded = forwarded
+        self._looker = looker
+        self._parser = RequestParser()
+        self._ahead = 0
+        """Bytes of the first line, or of what may become it, that have passed and the parser still holds."""
+
+    def feed(self, data: bytes) -> bytes:
+        parser = self._parser
+        if parser.state is http.LOST:
+            return b""
+        if self._looker:
+            self._looker.feed(data)
+        line = parser.plain(data)
+        if line is not None:
+            if self._answers.asked(httpanswers.BODILESS if line.startswith(b"HEAD ") else 0) >= OUTSTANDING:
+                self._rewriter.pause()
+            return self._forwarded.added_to(data)
+        return self._treat(data)
+
+    def _treat(self, data: bytes) -> bytes:
+        parser = self._parser
+        parts: list[bytes] = []
+        unanswered = 0
+        begun = -1
+        """Where in `parts` the last request begins."""
+        for event in parser.feed(data):
+            if isinstance(event, Head):
+                begun = len(parts)
+                unanswered = self._answers.asked(httpanswers.kind(event))
+                parts.append(self._rest_of(self._forwarded.added_to(event.raw)))
+            elif isinstance(event, Invalid):
+                spoilt = parser.lost_in not in _BETWEEN
+                if spoilt and begun >= 0:  # nobody has seen anything of it yet
+                    del parts[begun:]
+                    self._answers.retract()
+                    spoilt = False
+                self._rewriter.lost(event, spoilt)
+            elif isinstance(event, Opaque):
+                parts.append(self._rest_of(event.raw))
+                self._rewriter.step_back()
+            else:
+                parts.append(event.raw)
+        if unanswered >= OUTSTANDING:
+            self._rewriter.pause()
+        if parser.state is http.UNDECIDED:
+            parts.append(parser.held[self._ahead :])
+            self._ahead = len(parser.held)
+        return b"".join(parts)
+
+    def _rest_of(self, raw: bytes) -> bytes:
+        rest, self._ahead = raw[self._ahead :], 0
+        return rest
+
+    def opaque(self) -> bytes:
+        """The server has agreed to another protocol; answers what was held."""
+        return b"".join(event.raw for event in self._parser.became_opaque())
+
+    def greeted(self) -> None:
+        """The server has spoken first, and not as a web server."""
+        if self._parser.state is http.UNDECIDED:
+            self._parser.is_not_http()
+            self._rewriter.step_back()
+
+    def answered(self) -> None:
+        if self._looker:
+            self._looker.answered()
+
+    def unseen(self) -> int:
+        unseen = self._parser.unseen
+        return min(unseen, self._looker.unseen()) if self._looker and unseen else unseen
+
+    def skip(self, size: int) -> None:
+        self._parser.skip(size)
+        if self._looker:
+            self._looker.skip(size)
+
+    def finish(self) -> None:
+        if self._looker:
+            self._looker.finish()
+
+
+class Replies:
+    """The tap of the server's side."""
+
+    __slots__ = ("_answers", "_looker", "_rewriter", "_silent")
+
+    def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
+        self._rewriter = rewriter
+        self._answers = rewriter.answers
+        self._looker = looker
+        self._silent = True
+
+    def feed(self, data: bytes) -> bytes:
+        rewriter = self._rewriter
+        if self._looker:
+            self._looker.feed(data)
+        if self._silent:
+            self._silent = False
+            if not data.startswith(BEGINNING[: len(data)]):
+                rewriter.requests.greeted()
+        self._answers.feed(data)
+        if self._answers.state is httpanswers.SWITCHED:
+            rewriter.switched()
+        elif rewriter.waits:
+            rewriter.progress()
+        return data
+
+    def answered(self) -> None:
+        if self._looker:
+            self._looker.answered()
+
+    def unseen(self) -> int:
+        unseen = FOLLOWED if self._answers.final else self._answers.unseen
+        return min(unseen, self._looker.unseen()) if self._looker else unseen
+
+    def skip(self, size: int) -> None:
+        self._answers.skip(size)
+        if self._looker:
+            self._looker.skip(size)
+        if self._rewriter.waits:
+            self._rewriter.progress()
+
+    def finish(self) -> None:
+        if self._looker:
+            self._looker.finish()
+        self._rewriter.server_ended()
