@@ -17,6 +17,7 @@ from penlib.balancer.control import Control
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
+from penlib.balancer.steered import Traffic
 from penlib.balancer.tcp import Tcp
 from penlib.clients import Clients
 from penlib.dns import Lookups
@@ -69,7 +70,7 @@ class Pen:
         self._lookups = Lookups(self.loop)
         self.names = Names(self._lookups)
         self.journal = Journal(self.loop, self._lookups, reporter)
-        self.tcp = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
+        self.traffic: Traffic = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
 
     # Starting
@@ -149,7 +150,7 @@ class Pen:
 
     def _open_listener(self, user: process.User | None) -> None:
         assert self.options.listen
-        self.tcp.listen(self._listeners(self.options.listen))
+        self.traffic.listen(self._listeners(self.options.listen))
         self._own_socket(self.options.listen, user)
 
     def _listeners(self, endpoint: Endpoint) -> list[socket.socket]:
@@ -220,7 +221,7 @@ class Pen:
     def close(self) -> None:
         """Close and remove whatever is ours."""
         self._control.close()
-        self.tcp.close()
+        self.traffic.close()
         self.journal.close()
         self.remove_files()
 
@@ -345,15 +346,15 @@ class Pen:
 
     def settings_changed(self) -> None:
         """A number of `settings` has a new value."""
-        self.tcp.watch_idle()
-        self.tcp.resume()
+        self.traffic.watch_idle()
+        self.traffic.resume()
 
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
         self.settings.conn_max = number
         if self.running:
             self._limit_descriptors()
-            self.tcp.resume()
+            self.traffic.resume()
 
     def set_source(self, host: str) -> None:
         """Connect to servers from this numeric address."""
@@ -384,16 +385,16 @@ class Pen:
                 if not old or old.port != endpoint.port:
                     raise
                 listening = self._listen_instead(old, endpoint)
-            self.tcp.listen(listening)
+            self.traffic.listen(listening)
             self._replace_socket(old, endpoint)
         self.options.listen = endpoint
 
     def _listen_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
-        self.tcp.listen([])
+        self.traffic.listen([])
         try:
             return self._listeners(endpoint)
         except PenError:
-            self.tcp.listen(self._listeners(old))
+            self.traffic.listen(self._listeners(old))
             raise
 
     def _replace_socket(self, old: Endpoint | None, new: Endpoint) -> None:
@@ -405,14 +406,13 @@ class Pen:
 
     def end_connection(self, number: int) -> None:
         """Close a connection, if there is one of that number."""
-        connections = self.tcp.connections
-        connection = connections[number] if number < len(connections) else None
+        connection = self.traffic.connections.find(number)
         if connection:
-            self.tcp.end(connection)
+            self.traffic.end(connection)
 
     def connection_of(self, fd: int) -> int:
         """The number of the connection that descriptor `fd` belongs to, or -1."""
-        for connection in self.tcp.live():
+        for connection in self.traffic.connections:
             if fd >= 0 and fd in (connection.down, connection.up):
                 return connection.number
         return -1
