@@ -1,7 +1,8 @@
 """pen, the balancer: options -> settings -> run."""
 
 from penlib import address, process
-from penlib.balancer.balancer import Pen, control_endpoint, spec_of
+from penlib.address import ServerSpec
+from penlib.balancer.balancer import Pen, check_path, control_endpoint, protocol, spec_of
 from penlib.balancer.settings import LEAST, Options, Settings
 from penlib.clients import Clients
 from penlib.errors import UsageError
@@ -13,8 +14,11 @@ PID_FILE = "pen.pid"
 """For a -p without a file."""
 
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-NOT_YET = ("-H", "-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+NOT_YET = ("-H", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
 """Options of parts that pen does not have yet."""
+
+NOT_WITH_UDP = ("-H", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+"""Options of what is carried over TCP."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
 """Options that set a number of Settings."""
@@ -66,6 +70,9 @@ def main(args: Args) -> None:
 def _refuse(args: Args) -> None:
     if args["-i"]:
         raise UsageError("option -i: Windows services are not supported")
+    for option in NOT_WITH_UDP:
+        if args["-U"] and args[option]:
+            raise UsageError(f"option {option}: not with -U, it is for TCP")
     for option in NOT_YET:
         if args[option]:
             raise UsageError(f"option {option}: not available yet")
@@ -74,16 +81,16 @@ def _refuse(args: Args) -> None:
 def _options(args: Args) -> Options:
     """What only the command line says.  Raises UsageError for whatever in it can't be meant."""
     options = Options()
+    options.udp = args["-U"]
+    kind = protocol(options)
     if args["<listen>"]:
-        options.listen = address.listener(args["<listen>"])
+        options.listen = address.listener(args["<listen>"], kind)
+        check_path(options.listen, kind)
     port = options.listen.port if options.listen else 0
-    options.servers = [
-        spec_of(word, lambda word: address.server(word, default_port=port)) for word in args["<server>"]
-    ]
+    options.servers = [_server(word, kind, port) for word in args["<server>"]]
     for option, attribute in (("-e", "emergency"), ("-B", "abuse")):
         if args[option]:
-            spec = spec_of(args[option], lambda word: address.server(word, default_port=port))
-            setattr(options, attribute, spec)
+            setattr(options, attribute, _server(args[option], kind, port))
     if args["-C"]:
         options.control = control_endpoint(address.listener(args["-C"]))
     if not args["<listen>"] and not args["-F"]:
@@ -98,6 +105,12 @@ def _options(args: Args) -> Options:
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
     return options
+
+
+def _server(word: str, kind: str, port: int) -> ServerSpec:
+    spec = spec_of(word, lambda word: address.server(word, kind, port))
+    check_path(spec.endpoint, kind)
+    return spec
 
 
 def _settings(args: Args) -> Settings:

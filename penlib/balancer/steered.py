@@ -70,7 +70,8 @@ class Steered(Protocol):
         """Where the file is that the administrator calls `name`."""
 
     def located(self, endpoint: Endpoint) -> Endpoint:
-        """`endpoint`; the path of a Unix socket made absolute."""
+        """`endpoint`; the path of a Unix socket made absolute.  Raises UsageError where it
+        can't be one."""
 
     def settings_changed(self) -> None:
         """A number of `settings` has a new value."""

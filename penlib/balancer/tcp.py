@@ -18,7 +18,7 @@ from typing import Any
 from penlib import address, clock, records
 from penlib.balancer.connection import Connection, Table
 from penlib.balancer.dial import OUR_FAULTS, Dialler
-from penlib.balancer.dump import DumpTap, Taps
+from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
 from penlib.balancer.settings import Settings
@@ -30,9 +30,6 @@ from penlib.servers import Server
 
 ACCEPT_RETRY = 1.0
 """Seconds until accepting is tried again after running out of descriptors, if nothing ends before."""
-
-DUMP_LEVEL = 3
-"""Debug level at which what passes is dumped."""
 
 
 class Tcp:
