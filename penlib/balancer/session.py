@@ -17,6 +17,9 @@ from penlib.clients import Client
 from penlib.report import Reporter
 from penlib.servers import Server
 
+ONE_EXCHANGE = 2
+"""Datagrams of a session that is used for a single question, as those of DNS mostly are."""
+
 Look = Callable[[bytes], None]
 """Something that is shown each datagram of one direction."""
 
@@ -62,7 +65,7 @@ class Session(Connection):
         """What the client sent, until the first reply."""
         self.looks_up: tuple[Look, ...] = ()
         self.looks_down: tuple[Look, ...] = ()
-        self.mark = 0
+        self.mark = ONE_EXCHANGE
         """Datagrams when it was last spared."""
         self.seen = (0, 0)
         """`asked` and `answered` at the last sweep."""

@@ -86,7 +86,7 @@ class Udp:
         self._arrivals: list[tuple[Port, Key, bytes]] = []
         """Datagrams of nobody known, until the batch of events is over."""
         self._order: OrderedDict[Session, None] = OrderedDict()
-        """All sessions, roughly the one first that was quiet longest."""
+        """All sessions, the oldest first, or those that were spared longest ago."""
         self._unheard: dict[Session, None] = {}
         """Sessions that wait for a first reply, the earliest deadline first."""
         self._unheard_timer: Timer | None = None
@@ -213,14 +213,13 @@ class Udp:
         return session
 
     def _evict(self) -> None:
-        """Make room: end the session that was quiet longest, near enough.  One that something passed through
-        since it was last spared is spared once more."""
-        while True:
-            session = next(iter(self._order))
-            if session.mark == session.asked + session.answered:
-                break
+        """Make room: end the oldest session, but spare those through which more than one question and its
+        answer passed, or anything since they were last spared."""
+        session = next(iter(self._order))
+        while session.asked + session.answered > session.mark:
             session.mark = session.asked + session.answered
             self._order.move_to_end(session)
+            session = next(iter(self._order))
         self.end(session)
 
     def end(self, connection: Connection) -> None:
@@ -475,7 +474,6 @@ class Udp:
     def _sweep(self) -> None:
         """End who was idle; find who is not heard.  Nothing on the hot path keeps time, so activity is a
         counter that has changed."""
-        self._sweep_timer = self.loop.after(SWEEP, self._sweep) if self._order else None
         now = clock.monotonic()
         patience = self._settings.idle_timeout or IDLE
         for session in list(self._order):
@@ -493,6 +491,7 @@ class Udp:
                 self._reporter.debug(1, f"connection {session.number}: idle")
                 self.end(session)
         self._say_dropped()
+        self._sweep_timer = self.loop.after(SWEEP, self._sweep) if self._order else None
 
     def _unanswered(self, session: Session, now: float) -> None:
         """A joined session's client has sent, and its server not answered."""
