@@ -2,6 +2,8 @@
 
 import pytest
 from support.datagrams import named, silent
+from support.network import mounted
+from support.programs import needs
 from support.waiting import let_pass, stays, wait_until
 
 MECHANISMS = [["-O", "epoll"], ["-P"], ["-O", "select"]]
@@ -9,7 +11,8 @@ MECHANISMS = [["-O", "epoll"], ["-P"], ["-O", "select"]]
 
 def status(pen):
     """Whether each server is blacklisted."""
-    return ["blacklisted" in row for row in pen.command("status").split("<tr")[2:4]]
+    servers = pen.command("status").split("Active connections")[0]
+    return ["blacklisted" in row for row in servers.split("<tr")[2:]]
 
 
 @pytest.mark.parametrize("options", MECHANISMS, ids=["epoll", "poll", "select"])
@@ -97,7 +100,7 @@ class TestSilent:
         server, other = (
             udp.server(lambda data, one: None if data == b"garbage" else named(data, one)) for _ in "12"
         )
-        pen = udp.start("-t", "2", servers=[server, other])
+        pen = udp.start("-r", "-t", "2", servers=[server, other])
         hostile = udp.client(pen.address, "127.0.0.66").send(b"garbage")
         wait_until(lambda: server.received)
         stays(lambda: udp.asks(pen, 1) in (["s0"], ["s1"]), 3)
@@ -157,9 +160,11 @@ class TestOtherWays:
         pen.command("server 0 blacklist 0")
         assert set(udp.asks(pen, 2)) == {"s0", "s1"}
 
-    def test_the_places_of_a_name_are_tried_in_turn(self, udp):
+    @needs("root", "ipv6")
+    def test_the_places_of_a_name_are_tried_in_turn(self, lab, udp):
         server = udp.server(host="::1")
-        pen = udp.start(servers=[f"localhost:{server.port}"])
+        hosts = lab.write("hosts", "127.0.0.1 both\n::1 both\n")
+        pen = udp.start(servers=[f"both:{server.port}"], wrap=mounted(hosts, "/etc/hosts"))
         assert udp.asks(pen, 2) == ["s0"] * 2
         assert status(pen) == [False]
 
@@ -167,7 +172,7 @@ class TestOtherWays:
         pen = udp.start("-l", "pen.log", servers=udp.servers(1))
         client = udp.client(pen.address)
         client.ask()
-        pen.log_contains("", 2)
+        pen.log_contains(r"\?$")
         pen.log_file.rename(lab.directory / "old.log")
         pen.hup()
         wait_until(pen.log_file.exists)
