@@ -429,7 +429,7 @@ class TestErrors:
         "command",
         ["http", "no http", "dummy", "no dummy", "peek", "transparent", "no transparent", "idlers",
          "idlers 3", "dsr_if lo", "tarpit_acl", "ssl_ciphers ALL", "ssl_option no_sslv3", "ssl_sni_path /",
-         "ssl_alpn h2", "ssl_ocsp_response f", "ssl_client_renegotiation_interval 3", "udp_replies",
+         "ssl_alpn h2", "ssl_ocsp_response f", "ssl_client_renegotiation_interval 3",
          "geoip_db f", "acl 1 permit country SE"],
     )  # fmt: skip
     def test_what_is_not_there_yet(self, lab, command):
