@@ -1,7 +1,8 @@
 """pen, the balancer: options -> settings -> run."""
 
 from penlib import address, process
-from penlib.balancer.balancer import Pen, control_endpoint, spec_of
+from penlib.address import ServerSpec
+from penlib.balancer.balancer import Pen, check_path, control_endpoint, protocol, spec_of
 from penlib.balancer.settings import LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
@@ -14,8 +15,11 @@ PID_FILE = "pen.pid"
 """For a -p without a file."""
 
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-NOT_YET = ("-U", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+NOT_YET = ("-E", "-K", "-G", "-A", "-R", "-Z", "-L")
 """Options of parts that pen does not have yet."""
+
+NOT_WITH_UDP = ("-H", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+"""Options of what is carried over TCP."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
 """Options that set a number of Settings."""
@@ -67,6 +71,9 @@ def main(args: Args) -> None:
 def _refuse(args: Args) -> None:
     if args["-i"]:
         raise UsageError("option -i: Windows services are not supported")
+    for option in NOT_WITH_UDP:
+        if args["-U"] and args[option]:
+            raise UsageError(f"option {option}: not with -U, it is for TCP")
     for option in NOT_YET:
         if args[option]:
             raise UsageError(f"option {option}: not available yet")
@@ -77,17 +84,15 @@ def _options(args: Args) -> Options:
     options = Options()
     options.commands = args["-O"] + args["-o"]
     direct = any(command.split()[:1] == ["dsr_if"] for command in options.commands)
+    options.udp = args["-U"]
+    kind = protocol(options)
     if args["<listen>"]:
-        options.listen = _listen(args["<listen>"], direct)
+        options.listen = _listen(args["<listen>"], kind, direct)
     port = options.listen.port if options.listen else 0
-    options.servers = [
-        spec_of(word, lambda word: address.server(word, default_port=port), needs_port=not direct)
-        for word in args["<server>"]
-    ]
+    options.servers = [_server(word, kind, port, needs_port=not direct) for word in args["<server>"]]
     for option, attribute in (("-e", "emergency"), ("-B", "abuse")):
         if args[option]:
-            spec = spec_of(args[option], lambda word: address.server(word, default_port=port))
-            setattr(options, attribute, spec)
+            setattr(options, attribute, _server(args[option], kind, port))
     if args["-C"]:
         options.control = control_endpoint(address.listener(args["-C"]))
     if not args["<listen>"] and not args["-F"]:
@@ -103,9 +108,19 @@ def _options(args: Args) -> Options:
     return options
 
 
-def _listen(word: str, direct: bool) -> address.Endpoint:
+def _listen(word: str, kind: str, direct: bool) -> address.Endpoint:
     """Where to listen; with direct server return also all ports of an address."""
-    return address.Endpoint(word, 0) if direct and address.is_ipv4(word) else address.listener(word)
+    if direct and address.is_ipv4(word):
+        return address.Endpoint(word, 0)
+    endpoint = address.listener(word, kind)
+    check_path(endpoint, kind)
+    return endpoint
+
+
+def _server(word: str, kind: str, port: int, needs_port: bool = True) -> ServerSpec:
+    spec = spec_of(word, lambda word: address.server(word, kind, port), needs_port)
+    check_path(spec.endpoint, kind)
+    return spec
 
 
 def _settings(args: Args) -> Settings:

@@ -20,8 +20,9 @@ class Server:
     """One server and its counters.  An `endpoint` of None is a slot that nobody has configured yet."""
 
     __slots__ = (
-        "acl", "banned_until", "connections", "endpoint", "failed_at", "failed_until", "first_place",
-        "hard", "index", "is_configured", "is_down", "max", "places", "prio", "received", "sent", "weight",
+        "acl", "answered_at", "banned_until", "connections", "endpoint", "failed_at", "failed_until",
+        "first_place", "hard", "index", "is_configured", "is_down", "max", "places", "prio", "received",
+        "sent", "weight",
     )  # fmt: skip
 
     def __init__(self, index: int, spec: ServerSpec | None = None) -> None:
@@ -41,6 +42,8 @@ class Server:
         self.banned_until = 0.0
         self.failed_until = 0.0
         self.failed_at = 0.0
+        self.answered_at = 0.0
+        """When it is known to have answered a datagram; TCP needs no such thing."""
         self.is_down = False
         """Its last connect failed: for saying so once, not for choosing."""
         if spec:

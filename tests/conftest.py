@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from support import process
+from support.datagrams import UdpPen
 from support.lab import Lab
 from support.network import private_network
 from support.programs import is_program, missing
@@ -53,3 +54,9 @@ def network() -> Iterator[None]:
         pytest.skip(why)
     with private_network():
         yield
+
+
+@pytest.fixture
+def udp(lab: Lab) -> UdpPen:
+    """pen -U, its servers and its clients."""
+    return UdpPen(lab)

@@ -131,7 +131,7 @@ def include_file(pen: Steered, args: list[str]) -> str | None:
 
 def set_listen(pen: Steered, args: list[str]) -> str:
     if word := arguments.one(args):
-        pen.listen(address.listener(word))
+        pen.listen(address.listener(word, pen.protocol))
     return str(pen.options.listen or "")
 
 

@@ -19,7 +19,9 @@ from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
+from penlib.balancer.steered import Traffic
 from penlib.balancer.tcp import Tcp
+from penlib.balancer.udp import Udp
 from penlib.clients import Clients
 from penlib.dns import Lookups
 from penlib.errors import PenError, UsageError
@@ -53,7 +55,7 @@ class Pen:
         self.selection = selection
         self.clients = clients
         self.reporter = reporter
-        self.protocol = "tcp"
+        self.protocol = protocol(options)
         self.pid = os.getpid()
         self.running = False
         self._started_in = self._home = os.getcwd()
@@ -69,9 +71,10 @@ class Pen:
         self.loop = Loop(self._mechanism())
         self.loop.on_fault = self._fault
         self._lookups = Lookups(self.loop)
-        self.names = Names(self._lookups)
+        self.names = Names(self._lookups, socket.SOCK_DGRAM if options.udp else socket.SOCK_STREAM)
         self.journal = Journal(self.loop, self._lookups, reporter)
-        self.tcp = Tcp(self.loop, settings, selection, clients, self.journal, reporter)
+        carry = Udp if options.udp else Tcp
+        self.traffic: Traffic = carry(self.loop, settings, selection, clients, self.journal, reporter)
         self.countries = Countries()
         self.dsr = Dsr(self.loop, settings, selection, reporter, self.now)
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
@@ -125,7 +128,7 @@ class Pen:
     def _resolved(self, server: Server) -> Server:
         assert server.endpoint
         endpoint = self.located(server.endpoint)
-        server.move(endpoint, sockets.resolve(endpoint))
+        server.move(endpoint, self.names.places(endpoint))
         return server
 
     def _configure(self) -> None:
@@ -137,13 +140,14 @@ class Pen:
 
     def _limit_descriptors(self) -> None:
         settings = self.settings
-        wanted = 2 * settings.conn_max + RESERVE
+        each = 1 if self.options.udp else 2
+        wanted = each * settings.conn_max + RESERVE
         if self.loop.mechanism == "select":
             wanted = min(wanted, FD_SETSIZE)
         limit = process.raise_descriptor_limit(wanted)
         if self.loop.mechanism == "select":
             limit = process.lower_descriptor_limit(FD_SETSIZE)
-        room = max(1, (limit - RESERVE) // 2)
+        room = max(1, (limit - RESERVE) // each)
         if room < settings.conn_max:
             self.reporter.warn(
                 f"-x {settings.conn_max}: reduced to {room}, there are {limit} descriptors"
@@ -156,11 +160,14 @@ class Pen:
         if self.dsr.interface:
             self.dsr.open(self.options.listen, self.protocol)
             return
-        self.tcp.listen(self._listeners(self.options.listen))
+        self.traffic.listen(self._listeners(self.options.listen))
         self._own_socket(self.options.listen, user)
 
     def _listeners(self, endpoint: Endpoint) -> list[socket.socket]:
+        check_path(endpoint, self.protocol)
         places = self.names.places(endpoint) if endpoint.host else None
+        if self.options.udp:
+            return sockets.bind(endpoint, socket.SOCK_DGRAM, places)
         return sockets.listen(endpoint, self.settings.backlog, LISTENER_MODE, places)
 
     def _own_socket(self, endpoint: Endpoint, user: process.User | None) -> None:
@@ -228,7 +235,7 @@ class Pen:
         """Close and remove whatever is ours."""
         self._control.close()
         self.dsr.close()
-        self.tcp.close()
+        self.traffic.close()
         self.journal.close()
         self.remove_files()
 
@@ -318,7 +325,9 @@ class Pen:
     def _when_resolved(self, lines: list[config.Line], then: Callable[[], None]) -> None:
         if any(line.text.startswith("include ") for line in lines):
             lines = lines + self._included(lines)
-        self.names.prefetch([host for line in lines for host in commands.hosts(line.text)], then)
+        self.names.prefetch(
+            [host for line in lines for host in commands.hosts(line.text, self.protocol)], then
+        )
 
     def _included(self, lines: list[config.Line]) -> list[config.Line]:
         found = []
@@ -342,7 +351,8 @@ class Pen:
 
     def located(self, endpoint: Endpoint) -> Endpoint:
         """`endpoint`; the path of a server's Unix socket made absolute, for it is used from another directory
-        or from inside the jail."""
+        or from inside the jail.  Raises UsageError where it can't be one."""
+        check_path(endpoint, self.protocol)
         home = "/" if self.options.jail else self._home
         return endpoint._replace(path=os.path.join(home, endpoint.path)) if endpoint.path else endpoint
 
@@ -353,15 +363,15 @@ class Pen:
 
     def settings_changed(self) -> None:
         """A number of `settings` has a new value."""
-        self.tcp.watch_idle()
-        self.tcp.resume()
+        self.traffic.watch_idle()
+        self.traffic.resume()
 
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
         self.settings.conn_max = number
         if self.running:
             self._limit_descriptors()
-            self.tcp.resume()
+            self.traffic.resume()
 
     def set_source(self, host: str) -> None:
         """Connect to servers from this numeric address."""
@@ -394,16 +404,16 @@ class Pen:
                 if not old or old.port != endpoint.port:
                     raise
                 listening = self._listen_instead(old, endpoint)
-            self.tcp.listen(listening)
+            self.traffic.listen(listening)
             self._replace_socket(old, endpoint)
         self.options.listen = endpoint
 
     def _listen_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
-        self.tcp.listen([])
+        self.traffic.listen([])
         try:
             return self._listeners(endpoint)
         except PenError:
-            self.tcp.listen(self._listeners(old))
+            self.traffic.listen(self._listeners(old))
             raise
 
     def _replace_socket(self, old: Endpoint | None, new: Endpoint) -> None:
@@ -415,14 +425,13 @@ class Pen:
 
     def end_connection(self, number: int) -> None:
         """Close a connection, if there is one of that number."""
-        connections = self.tcp.connections
-        connection = connections[number] if number < len(connections) else None
+        connection = self.traffic.connections.find(number)
         if connection:
-            self.tcp.end(connection)
+            self.traffic.end(connection)
 
     def connection_of(self, fd: int) -> int:
         """The number of the connection that descriptor `fd` belongs to, or -1."""
-        for connection in self.tcp.live():
+        for connection in self.traffic.connections:
             if fd >= 0 and fd in (connection.down, connection.up):
                 return connection.number
         return -1
@@ -450,6 +459,17 @@ def _loopback6(port: int, backlog: int) -> list[socket.socket]:
 def control_endpoint(endpoint: Endpoint) -> Endpoint:
     """A control port without a host is for this machine alone."""
     return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
+
+
+def protocol(options: Options) -> str:
+    """Whose service names the ports may have."""
+    return "udp" if options.udp else "tcp"
+
+
+def check_path(endpoint: Endpoint, protocol: str) -> None:
+    """Raises UsageError for a Unix socket that UDP would have to use."""
+    if endpoint.path and protocol == "udp":
+        raise UsageError(f"bad address '{endpoint}': UDP has no Unix sockets")
 
 
 def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = True) -> ServerSpec:

@@ -74,7 +74,7 @@ def execute(pen: Steered, line: str) -> str | None:
         raise CommandError(f"{PREFIX}{command.name}: {exc}") from exc
 
 
-def hosts(line: str) -> list[Endpoint]:
+def hosts(line: str, protocol: str) -> list[Endpoint]:
     """The endpoints whose names have to be resolved before `line` can be carried out without waiting."""
     words = line.split()
     found = []
@@ -82,7 +82,7 @@ def hosts(line: str) -> list[Endpoint]:
         if words[:1] == ["server"] and "address" in words[2::2]:
             found.append(actions.server_endpoint(words[words.index("address", 2, -1) + 1]))
         elif words[:1] == ["listen"] and len(words) == 2:
-            found.append(address.listener(words[1]))
+            found.append(address.listener(words[1], protocol))
     except (UsageError, ValueError, IndexError):
         pass  # it will be refused when it is carried out
     return [endpoint for endpoint in found if endpoint.host and not address.is_numeric(endpoint.host)]
@@ -261,6 +261,10 @@ ROWS: list[Command] = [
         lambda pen: [f"web_stats {pen.settings.web_stats}"] if pen.settings.web_stats else ["no web_stats"],
     ),
     Command("no web_stats", "", "no status file", actions.stop_web_stats),
+    *_switch(
+        "udp_replies", "a server that does not reply to a client's first datagram has failed",
+        lambda pen: pen.settings,
+    ),
     *_switch("weight", "choose the first server by load and weight", lambda pen: pen.selection.mode),
     Command("write", "[FILE]", "write the running configuration (to the -F file)", actions.write_config),
 ]  # fmt: skip
@@ -270,7 +274,6 @@ TABLE = {command.name: command for command in ROWS}
 NOT_YET = {
     "idlers", "ssl_alpn", "ssl_ciphers", "ssl_option",
     "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path",
-    "udp_replies",
 }  # fmt: skip
 """Commands that pen knows of but does not have yet."""
 

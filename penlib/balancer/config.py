@@ -164,6 +164,7 @@ def command_line(pen: Steered, path: str) -> str:
     options, settings = pen.options, pen.settings
     words = ["pen"]
     words += ["-f"] if options.foreground else []
+    words += ["-U"] if options.udp else []
     words += ["-X"] if options.exit_enabled else []
     words += ["-N"] if pen.selection.mode.forgetful else []
     values = {

@@ -1,6 +1,7 @@
-"""One connection of pen: a client's side, a server's side, and how far it has come."""
+"""One connection of pen: a client's side, a server's side, and how far it has come; and the table of all."""
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
 
 from penlib.clients import Client
 from penlib.selection import Route
@@ -20,7 +21,6 @@ class Connection:
 
     def __init__(
         self,
-        number: int,
         down: int,
         family: int,
         client: Client,
@@ -29,7 +29,8 @@ class Connection:
     ) -> None:
         """`then` is called when both sides are closed."""
         self._then = then
-        self.number = number
+        self.number = -1
+        """Its place in the table."""
         self.down = down
         """Descriptor of the client's side."""
         self.up = -1
@@ -57,3 +58,37 @@ class Connection:
     def ended(self) -> None:
         """The relay has closed both sides."""
         self._then(self)
+
+
+class Table:
+    """Connections by number.  A number that comes free is given out again, the smallest first, so that all
+    of them lie below the most connections that there ever were at once."""
+
+    def __init__(self) -> None:
+        self._places: list[Connection | None] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._places) - len(self._free)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Those that there are; they may be removed meanwhile."""
+        return (connection for connection in list(self._places) if connection)
+
+    def find(self, number: int) -> Connection | None:
+        """Connection `number`, if there is one."""
+        return self._places[number] if 0 <= number < len(self._places) else None
+
+    def add(self, connection: Connection) -> None:
+        """Give it a number."""
+        if self._free:
+            connection.number = heapq.heappop(self._free)
+            self._places[connection.number] = connection
+        else:
+            connection.number = len(self._places)
+            self._places.append(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Its number is free again."""
+        self._places[connection.number] = None
+        heapq.heappush(self._free, connection.number)

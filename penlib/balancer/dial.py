@@ -215,13 +215,7 @@ class Dialler:
     # How it ends
 
     def _connected(self, connection: Connection, server: Server) -> None:
-        server.first_place = (server.first_place + connection.place - 1) % len(server.places)
-        if server.index >= 0:
-            server.succeed()
-            connection.client.server = server.index
-        if server.is_down:
-            server.is_down = False
-            self._reporter.warn(f"server {server.title}: answers again")
+        server_answered(connection, server, self._reporter)
         connection.route = None
         self._when_connected(connection)
 
@@ -231,11 +225,7 @@ class Dialler:
         server.connections -= 1
         connection.server = None
         why = os.strerror(error)
-        if server.index >= 0:
-            server.fail(clock.monotonic(), self._settings.blacklist)
-        if not server.is_down:
-            server.is_down = True
-            self._reporter.warn(f"server {server.title}: {why}")
+        server_failed(server, why, self._settings.blacklist, self._reporter)
         self._reporter.debug(1, f"connection {connection.number}: server {server.title}: {why}")
 
     # Our own faults
@@ -277,3 +267,24 @@ def _own_place(connection: Connection) -> Place | None:
     if ":" not in host:
         return Place(socket.AF_INET, (host, 0))
     return None if "%" in host or host.startswith("fe80:") else Place(socket.AF_INET6, (host, 0, 0, 0))
+
+
+def server_answered(connection: Connection, server: Server, reporter: Reporter) -> None:
+    """The place that was tried last has answered: what pen held against the server is forgotten, the client
+    belongs to it."""
+    server.first_place = (server.first_place + connection.place - 1) % len(server.places)
+    if server.index >= 0:
+        server.succeed()
+        connection.client.server = server.index
+    if server.is_down:
+        server.is_down = False
+        reporter.warn(f"server {server.title}: answers again")
+
+
+def server_failed(server: Server, why: str, seconds: float, reporter: Reporter) -> None:
+    """None of its places answers: the server is out for `seconds`, which is said when it begins."""
+    if server.index >= 0:
+        server.fail(clock.monotonic(), seconds)
+    if not server.is_down:
+        server.is_down = True
+        reporter.warn(f"server {server.title}: {why}")

@@ -4,6 +4,9 @@ from penlib.balancer.relay import Tap
 from penlib.balancer.settings import Settings
 from penlib.report import Reporter
 
+DUMP_LEVEL = 3
+"""Debug level at which what passes is dumped."""
+
 ROW = 16
 """Bytes on one line of a hex dump."""
 
@@ -20,9 +23,9 @@ class DumpTap:
 
     def feed(self, data: bytes) -> bytes:
         """Dump one chunk."""
-        self._reporter.debug(3, f"{self._title}: {len(data)} bytes")
+        self._reporter.debug(DUMP_LEVEL, f"{self._title}: {len(data)} bytes")
         for line in ascii_lines(data) if self._settings.ascii else hex_lines(data):
-            self._reporter.debug(3, line)
+            self._reporter.debug(DUMP_LEVEL, line)
         return data
 
     def answered(self) -> None:

@@ -33,6 +33,8 @@ class Settings:
         self.dummy = False
         """Play web server, without any other."""
         self.source: Place | None = None
+        self.udp_replies = True
+        """Whether a server that does not reply to a first datagram has failed."""
         self.ascii = False
         self.abort_on_error = False
         self.web_stats = ""
@@ -54,6 +56,7 @@ class Options:
         """-O and -o, in their order."""
         self.mechanism = ""
         self.foreground = False
+        self.udp = False
         self.exit_enabled = False
         self.pid_file = ""
         self.jail = ""

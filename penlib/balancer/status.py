@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def server_rows(pen: Steered) -> list[Row]:
     """One row per configured server."""
-    pen.tcp.count_all()
+    pen.traffic.count_all()
     now = clock.monotonic()
     return [
         {
@@ -38,7 +38,7 @@ def server_rows(pen: Steered) -> list[Row]:
 
 def client_rows(pen: Steered, seconds: float) -> list[Row]:
     """One row per client seen in the last `seconds`, most recent last."""
-    pen.tcp.count_all()
+    pen.traffic.count_all()
     now = clock.monotonic()
     return [
         {
@@ -55,19 +55,20 @@ def client_rows(pen: Steered, seconds: float) -> list[Row]:
 
 def connection_rows(pen: Steered) -> list[Row]:
     """One row per connection."""
-    relay = pen.tcp.relay
-    return [
-        {
+    rows = []
+    for connection in pen.traffic.connections:
+        pending_down, pending_up = pen.traffic.waiting(connection)
+        row = {
             "connection": connection.number,
             "downfd": connection.down,
             "upfd": connection.up,
-            "pending_down": relay.waiting(connection.down),
-            "pending_up": relay.waiting(connection.up),
+            "pending_down": pending_down,
+            "pending_up": pending_up,
             "client": connection.address.decode(),
             "server": connection.server.index if connection.server else "-",
         }
-        for connection in pen.tcp.live()
-    ]
+        rows.append(row)
+    return rows
 
 
 def servers(pen: Steered) -> str:
@@ -88,14 +89,13 @@ def recent(pen: Steered, seconds: int) -> str:
 
 def connection(pen: Steered, number: int) -> str:
     """The reply to `connection N`."""
-    found = pen.tcp.connections[number] if number < len(pen.tcp.connections) else None
+    found = pen.traffic.connections.find(number)
     if found is None:
         state, down, up, client, server, pending = 0, -1, -1, "-1", "-1", 0
     else:
-        relay = pen.tcp.relay
         state, down, up, client = found.state, found.down, found.up, found.address.decode()
         server = str(found.server.index) if found.server else "-1"
-        pending = relay.waiting(down) + relay.waiting(up)
+        pending = sum(pen.traffic.waiting(found))
     return (
         f"Connection {number}:\nstate = {state}\ndownfd = {down}, upfd = {up}\n"
         f"client = {client}, server = {server}\npend = {pending}"
@@ -104,7 +104,7 @@ def connection(pen: Steered, number: int) -> str:
 
 def statistics(pen: Steered) -> str:
     """What USR1 prints: the servers, then the totals."""
-    lines = [f"{pen.options.listen}: {len(pen.clients)} clients, {pen.tcp.used} connections"]
+    lines = [f"{pen.options.listen}: {len(pen.clients)} clients, {len(pen.traffic.connections)} connections"]
     lines += [
         f"{row['status']} {line}"
         for row, line in zip(server_rows(pen), servers(pen).split("\n"), strict=False)

@@ -3,20 +3,50 @@
 The face of balancer.Pen towards the modules that it uses itself, so that those need not import it back.
 """
 
+import socket
 from typing import Protocol
 
 from penlib.address import Endpoint
+from penlib.balancer.connection import Connection, Table
 from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
-from penlib.balancer.tcp import Tcp
 from penlib.clients import Clients
 from penlib.loop import Loop
 from penlib.report import Reporter
 from penlib.selection import Selection
 from penlib.servers import Server
+
+
+class Traffic(Protocol):
+    """All that passes through one pen: TCP connections or UDP sessions."""
+
+    @property
+    def connections(self) -> Table:
+        """Those that there are."""
+
+    def listen(self, sockets: list[socket.socket]) -> None:
+        """Serve these listening sockets instead of those before, which are closed."""
+
+    def end(self, connection: Connection) -> None:
+        """Close a connection in whatever state it is."""
+
+    def close(self) -> None:
+        """Close everything."""
+
+    def waiting(self, connection: Connection) -> tuple[int, int]:
+        """Bytes that wait to be written to the client and to the server."""
+
+    def count_all(self) -> None:
+        """Bring all counters up to date."""
+
+    def watch_idle(self) -> None:
+        """The idle timeout may have changed."""
+
+    def resume(self) -> None:
+        """There may be room for more connections."""
 
 
 class Steered(Protocol):
@@ -30,7 +60,7 @@ class Steered(Protocol):
     loop: Loop
     names: Names
     journal: Journal
-    tcp: Tcp
+    traffic: Traffic
     countries: Countries
     dsr: Dsr
     protocol: str
@@ -46,7 +76,8 @@ class Steered(Protocol):
         """Where the file is that the administrator calls `name`."""
 
     def located(self, endpoint: Endpoint) -> Endpoint:
-        """`endpoint`; the path of a Unix socket made absolute."""
+        """`endpoint`; the path of a Unix socket made absolute.  Raises UsageError where it
+        can't be one."""
 
     def settings_changed(self) -> None:
         """A number of `settings` has a new value."""

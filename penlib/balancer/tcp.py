@@ -10,17 +10,16 @@ Accepting and dialling happen after a batch of events, never within (see loop).
 Not here: which server (selection), reaching it (dial), the bytes (relay).
 """
 
-import heapq
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from penlib import address, clock, records
-from penlib.balancer.connection import Connection
+from penlib.balancer.connection import Connection, Table
 from penlib.balancer.dial import OUR_FAULTS, Dialler
-from penlib.balancer.dump import DumpTap, Taps
+from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
 from penlib.balancer.rewrite import Rewriter
@@ -38,9 +37,6 @@ ACCEPT_RETRY = 1.0
 
 Looking = tuple[Tap | None, Tap | None]
 """The taps of a client and of its server."""
-
-DUMP_LEVEL = 3
-"""Debug level at which what passes is dumped."""
 
 
 class Tcp:
@@ -67,10 +63,7 @@ class Tcp:
             failed=self.end,
             freed=self._freed,
         )
-        self.connections: list[Connection | None] = []
-        self.used = 0
-        self._free: list[int] = []
-        """Numbers below len(connections) that are free, smallest first."""
+        self.connections = Table()
         self._settings = settings
         self._selection = selection
         self._clients = clients
@@ -99,7 +92,7 @@ class Tcp:
     def close(self) -> None:
         """Close the listeners and every connection."""
         self.listen([])
-        for connection in self.live():
+        for connection in self.connections:
             self.end(connection)
 
     def _listener_ready(self, fd: int, mask: int) -> None:
@@ -136,7 +129,7 @@ class Tcp:
 
     def _has_room(self) -> bool:
         return (
-            self.used < self._settings.conn_max
+            len(self.connections) < self._settings.conn_max
             and self._dialler.pending < self._settings.pending_max
             and not self._dialler.starved
         )
@@ -181,16 +174,11 @@ class Tcp:
             packed = address.pack(text)
         now = clock.monotonic()
         client = self._clients.arrive(packed, now)
-        number = heapq.heappop(self._free) if self._free else len(self.connections)
-        connection = Connection(number, fd, family, client, text.encode(), self.forget)
-        if number == len(self.connections):
-            self.connections.append(connection)
-        else:
-            self.connections[number] = connection
-        self.used += 1
+        connection = Connection(fd, family, client, text.encode(), self.forget)
+        self.connections.add(connection)
         self.relay.add(fd, family)
         if self._reporter.level:
-            self._reporter.debug(1, f"connection {number}: client {text} port {port}")
+            self._reporter.debug(1, f"connection {connection.number}: client {text} port {port}")
         self._begin(connection, port, now)
 
     def _begin(self, connection: Connection, port: int, now: float) -> None:
@@ -295,7 +283,7 @@ class Tcp:
             self.relay.close(connection.down)
 
     def _is_live(self, connection: Connection) -> bool:
-        return self.connections[connection.number] is connection
+        return self.connections.find(connection.number) is connection
 
     @staticmethod
     def _leave_server(connection: Connection) -> None:
@@ -307,9 +295,7 @@ class Tcp:
         """Both sides are closed: count what passed and free the number."""
         self.count(connection)
         self._leave_server(connection)
-        self.connections[connection.number] = None
-        heapq.heappush(self._free, connection.number)
-        self.used -= 1
+        self.connections.remove(connection)
         self._clients.leave(connection.client, clock.monotonic())
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: ended")
@@ -331,12 +317,12 @@ class Tcp:
 
     def count_all(self) -> None:
         """Bring all counters up to date."""
-        for connection in self.live():
+        for connection in self.connections:
             self.count(connection)
 
-    def live(self) -> Iterator[Connection]:
-        """The connections that there are."""
-        return (connection for connection in list(self.connections) if connection)
+    def waiting(self, connection: Connection) -> tuple[int, int]:
+        """Bytes that wait to be written to the client and to the server."""
+        return self.relay.waiting(connection.down), self.relay.waiting(connection.up)
 
     def _fastclose(self, fd: int) -> bool:
         """Whether the end of one side ends the pair (`tcp_fastclose`)."""
@@ -357,7 +343,7 @@ class Tcp:
         """Once a second: nothing on the data path keeps time, so activity is a counter that has changed."""
         self._idle_timer = None
         now = clock.monotonic()
-        for connection in self.live():
+        for connection in self.connections:
             if connection.route:
                 continue
             before = connection.counted_down + connection.counted_up

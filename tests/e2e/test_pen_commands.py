@@ -429,7 +429,7 @@ class TestErrors:
         "command",
         ["idlers", "idlers 3", "ssl_ciphers ALL",
          "ssl_option no_sslv3", "ssl_sni_path /", "ssl_alpn h2", "ssl_ocsp_response f",
-         "ssl_client_renegotiation_interval 3", "udp_replies"],
+         "ssl_client_renegotiation_interval 3"],
     )  # fmt: skip
     def test_what_is_not_there_yet(self, lab, command):
         assert "not available yet" in lab.pen().command(command)

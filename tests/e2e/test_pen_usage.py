@@ -8,7 +8,7 @@ from support.ports import free_port, listens
 from support.process import Result
 from support.programs import tool
 
-NOT_YET = [["-U"], ["-E", "cert.pem"], ["-K", "key.pem"], ["-G", "ca.pem"], ["-A", "certs"], ["-R"]]
+NOT_YET = [["-E", "cert.pem"], ["-K", "key.pem"], ["-G", "ca.pem"], ["-A", "certs"], ["-R"]]
 NOT_YET += [["-Z"], ["-L", "tls1.2"]]
 OBSOLETE = [["-Q"], ["-D"], ["-n"], ["-S", "3"]]
 
@@ -37,7 +37,7 @@ def test_help_goes_to_stdout(lab):
     done = lab.run("pen", "--help")
     assert (done.code, done.err) == (0, "")
     assert "usage:" in done.out.lower()
-    for letter in "BCFNOPTWXabcdefhjlmpqrstuwx":
+    for letter in "BCFNOPTUWXabcdefhjlmpqrstuwx":
         assert f"\n  -{letter}" in done.out, f"-{letter} is not explained"
 
 

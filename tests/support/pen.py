@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from support.client import Address, Client, ask
-from support.ports import listens, listens_unix
+from support.ports import listens, listens_unix, takes_datagrams
 from support.process import Process
 from support.programs import tool
 from support.waiting import wait_until
@@ -45,6 +45,7 @@ class Pen(Process):
         self.listen = listen
         self.address = address or reachable(listen, directory)
         self.control = str(directory / control) if control else ""
+        self.udp = "-U" in typed
         self.clients: list[Client] = []
         self.log_file = directory / "pen.log"
         super().__init__([*wrap, *(program or tool("pen")), *typed], directory, name, env=env)
@@ -59,7 +60,7 @@ class Pen(Process):
             return False
         if isinstance(self.address, str):
             return listens_unix(self.pid, self.address)
-        return listens(self.pid, self.address[1])
+        return (takes_datagrams if self.udp else listens)(self.pid, self.address[1])
 
     def client(self, source: str | tuple[str, int] = "", **options: float) -> Client:
         """A connection to it, closed at the end of the test if not before."""

@@ -120,3 +120,14 @@ def listens_unix(pid: int, path: str) -> bool:
         if len(fields) == 8 and fields[7] == path and int(fields[3], 16) & ACCEPTS:
             return True
     return False
+
+
+def takes_datagrams(pid: int, port: int) -> bool:
+    """Whether, as process `pid` sees the network, a UDP socket is bound to `port` and connected to nobody."""
+    for table in ("udp", "udp6"):
+        path = Path(f"/proc/{pid}/net/{table}")
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            local, remote = line.split()[1:3]
+            if int(local.rpartition(":")[2], 16) == port and not int(remote.rpartition(":")[2], 16):
+                return True
+    return False
