@@ -137,13 +137,14 @@ class Pen:
 
     def _limit_descriptors(self) -> None:
         settings = self.settings
-        wanted = 2 * settings.conn_max + RESERVE
+        reserve = RESERVE + settings.idlers
+        wanted = 2 * settings.conn_max + reserve
         if self.loop.mechanism == "select":
             wanted = min(wanted, FD_SETSIZE)
         limit = process.raise_descriptor_limit(wanted)
         if self.loop.mechanism == "select":
             limit = process.lower_descriptor_limit(FD_SETSIZE)
-        room = max(1, (limit - RESERVE) // 2)
+        room = max(1, (limit - reserve) // 2)
         if room < settings.conn_max:
             self.reporter.warn(
                 f"-x {settings.conn_max}: reduced to {room}, there are {limit} descriptors"
@@ -355,6 +356,7 @@ class Pen:
         """A number of `settings` has a new value."""
         self.tcp.watch_idle()
         self.tcp.resume()
+        self.loop.later(self.tcp.idlers.tend)
 
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
@@ -362,6 +364,17 @@ class Pen:
         if self.running:
             self._limit_descriptors()
             self.tcp.resume()
+
+    def set_idlers(self, number: int) -> None:
+        """Keep that many idle connections to the servers."""
+        self.settings.idlers = number
+        if self.running:
+            self._limit_descriptors()
+        self.settings_changed()
+
+    def idlers(self) -> int:
+        """How many of them there are."""
+        return len(self.tcp.idlers)
 
     def set_source(self, host: str) -> None:
         """Connect to servers from this numeric address."""

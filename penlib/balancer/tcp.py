@@ -21,6 +21,7 @@ from penlib import address, clock, records
 from penlib.balancer.connection import Connection
 from penlib.balancer.dial import OUR_FAULTS, Dialler
 from penlib.balancer.dump import DumpTap, Taps
+from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
 from penlib.balancer.rewrite import Rewriter
@@ -64,9 +65,11 @@ class Tcp:
             settings,
             reporter,
             connected=self._connected,
-            failed=self.end,
+            failed=self._failed,
             freed=self._freed,
         )
+        self.idlers = Idlers(loop, self.relay, settings, selection, self._dialler.dial)
+        self._dialler.spare = self.idlers.take
         self.connections: list[Connection | None] = []
         self.used = 0
         self._free: list[int] = []
@@ -99,6 +102,7 @@ class Tcp:
     def close(self) -> None:
         """Close the listeners and every connection."""
         self.listen([])
+        self.idlers.close()
         for connection in self.live():
             self.end(connection)
 
@@ -232,8 +236,18 @@ class Tcp:
             if self._is_live(connection):
                 self._dial(connection, port, clock.monotonic())
 
+    def _failed(self, connection: Connection) -> None:
+        """No server is left."""
+        if connection.down < 0:
+            self.idlers.failed(connection)
+        else:
+            self.end(connection)
+
     def _connected(self, connection: Connection) -> None:
         """The server has answered: relay."""
+        if connection.down < 0:
+            self.idlers.ready(connection)
+            return
         server = connection.server
         assert server
         connection.active = clock.monotonic()
