@@ -188,9 +188,24 @@ class Route:
         ]
         return min(failed, key=lambda server: server.failed_at, default=None)
 
+    def _only(self, now: float) -> Server | None:
+        self._stage = _nowhere
+        return self._first
+
     def _abuse(self, now: float) -> Server | None:
         self._stage = _nowhere
         return self._selection.abuse
+
+
+class Direct(Route):
+    """The way to one server and to no other."""
+
+    __slots__ = ()
+
+    def __init__(self, server: Server) -> None:
+        self._first = server
+        self._stage = Route._only
+        self.tried = []
 
 
 def _nowhere(route: Route, now: float) -> Server | None:

@@ -125,6 +125,15 @@ def end(pen: Steered, args: list[str]) -> None:
     pen.terminate()
 
 
+def set_idlers(pen: Steered, args: list[str]) -> str:
+    if word := arguments.one(args):
+        number = arguments.number(word)
+        if number > pen.settings.conn_max:
+            raise UsageError(f"'{word}': at most {pen.settings.conn_max}, as many as connections")
+        pen.set_idlers(number)
+    return f"Idlers: {pen.idlers()}/{pen.settings.idlers}"
+
+
 def include_file(pen: Steered, args: list[str]) -> str | None:
     return pen.include(arguments.required(args, "file name"))
 

@@ -140,14 +140,15 @@ class Pen:
 
     def _limit_descriptors(self) -> None:
         settings = self.settings
+        reserve = RESERVE + settings.idlers
         each = 1 if self.options.udp else 2
-        wanted = each * settings.conn_max + RESERVE
+        wanted = each * settings.conn_max + reserve
         if self.loop.mechanism == "select":
             wanted = min(wanted, FD_SETSIZE)
         limit = process.raise_descriptor_limit(wanted)
         if self.loop.mechanism == "select":
             limit = process.lower_descriptor_limit(FD_SETSIZE)
-        room = max(1, (limit - RESERVE) // each)
+        room = max(1, (limit - reserve) // each)
         if room < settings.conn_max:
             self.reporter.warn(
                 f"-x {settings.conn_max}: reduced to {room}, there are {limit} descriptors"
@@ -365,6 +366,8 @@ class Pen:
         """A number of `settings` has a new value."""
         self.traffic.watch_idle()
         self.traffic.resume()
+        if isinstance(self.traffic, Tcp):
+            self.loop.later(self.traffic.idlers.tend)
 
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
@@ -372,6 +375,17 @@ class Pen:
         if self.running:
             self._limit_descriptors()
             self.traffic.resume()
+
+    def set_idlers(self, number: int) -> None:
+        """Keep that many idle connections to the servers."""
+        self.settings.idlers = number
+        if self.running:
+            self._limit_descriptors()
+        self.settings_changed()
+
+    def idlers(self) -> int:
+        """How many of them there are."""
+        return len(self.traffic.idlers) if isinstance(self.traffic, Tcp) else 0
 
     def set_source(self, host: str) -> None:
         """Connect to servers from this numeric address."""

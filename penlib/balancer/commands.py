@@ -200,6 +200,10 @@ ROWS: list[Command] = [
     Command("help", "", "list the commands", _help),
     _setting("idle_timeout", "idle_timeout", "close connections idle for N seconds (0: never)",
              "Idle timeout: {} seconds"),
+    Command(
+        "idlers", "[N]", "idle connections kept ready to the servers", actions.set_idlers,
+        lambda pen: [f"idlers {pen.settings.idlers}"],
+    ),
     Command("include", "FILE", "read commands from FILE", actions.include_file),
     *_switch("http", "add X-Forwarded-For and X-Forwarded-Proto to HTTP requests", lambda pen: pen.settings),
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
@@ -272,7 +276,7 @@ ROWS: list[Command] = [
 TABLE = {command.name: command for command in ROWS}
 
 NOT_YET = {
-    "idlers", "ssl_alpn", "ssl_ciphers", "ssl_option",
+    "ssl_alpn", "ssl_ciphers", "ssl_option",
     "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path",
 }  # fmt: skip
 """Commands that pen knows of but does not have yet."""

@@ -61,6 +61,8 @@ class Dialler:
         failed: Callable[[Connection], None],
         freed: Callable[[], None],
     ) -> None:
+        self.spare: Callable[[Connection], int] = lambda connection: -1
+        """Gives a descriptor that is connected to the connection's server already, or -1."""
         self.starved = False
         """A connect waits for a descriptor: there is no point in accepting."""
         self._loop = loop
@@ -116,6 +118,10 @@ class Dialler:
         the server has failed, with the last `error`."""
         server = connection.server
         assert server
+        if connection.place == 0 and (fd := self.spare(connection)) >= 0:
+            connection.up, connection.place = fd, 1
+            self._connected(connection, server)
+            return True
         while connection.place < len(server.places):
             place = server.places[(server.first_place + connection.place) % len(server.places)]
             error = self._connect(connection, place)

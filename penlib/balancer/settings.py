@@ -26,6 +26,8 @@ class Settings:
         self.keepalive = False
         self.transparent = False
         """Connect to servers from the client's own address."""
+        self.idlers = 0
+        """Connections to servers that stand ready."""
         self.http = False
         """Add X-Forwarded-For and X-Forwarded-Proto to HTTP requests."""
         self.peek = False

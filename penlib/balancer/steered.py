@@ -85,6 +85,12 @@ class Steered(Protocol):
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
 
+    def set_idlers(self, number: int) -> None:
+        """Keep that many idle connections to the servers."""
+
+    def idlers(self) -> int:
+        """How many of them there are."""
+
     def set_source(self, host: str) -> None:
         """Connect to servers from this numeric address."""
 

@@ -20,6 +20,7 @@ from penlib import address, clock, records
 from penlib.balancer.connection import Connection, Table
 from penlib.balancer.dial import OUR_FAULTS, Dialler
 from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
+from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
 from penlib.balancer.rewrite import Rewriter
@@ -60,10 +61,12 @@ class Tcp:
             settings,
             reporter,
             connected=self._connected,
-            failed=self.end,
+            failed=self._failed,
             freed=self._freed,
         )
         self.connections = Table()
+        self.idlers = Idlers(loop, self.relay, settings, selection, self._dialler.dial)
+        self._dialler.spare = self.idlers.take
         self._settings = settings
         self._selection = selection
         self._clients = clients
@@ -220,8 +223,18 @@ class Tcp:
             if self._is_live(connection):
                 self._dial(connection, port, clock.monotonic())
 
+    def _failed(self, connection: Connection) -> None:
+        """No server is left."""
+        if connection.down < 0:
+            self.idlers.failed(connection)
+        else:
+            self.end(connection)
+
     def _connected(self, connection: Connection) -> None:
         """The server has answered: relay."""
+        if connection.down < 0:
+            self.idlers.ready(connection)
+            return
         server = connection.server
         assert server
         connection.active = clock.monotonic()

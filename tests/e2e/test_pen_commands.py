@@ -427,7 +427,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "command",
-        ["idlers", "idlers 3", "ssl_ciphers ALL",
+        ["ssl_ciphers ALL",
          "ssl_option no_sslv3", "ssl_sni_path /", "ssl_alpn h2", "ssl_ocsp_response f",
          "ssl_client_renegotiation_interval 3"],
     )  # fmt: skip

@@ -240,7 +240,7 @@ class TestWrite:
         "acl 3 permit 10.0.0.0 255.0.0.0", "acl 3 deny 127.0.0.21", "acl 4 permit fd00::/8", "acl 4 deny ::1",
         "client_acl 3", "control_acl 4", "idle_timeout 55", "pending_max 44", "prio", "tcp_nodelay",
         "keepalive", "tcp_fastclose up", "source 127.0.0.1", "conn_max 450", "ascii", "abort_on_error",
-        "debug 2", "server 1 address 127.0.1.2 port 8080 max 1 hard 2 weight 3 prio 4 acl 4",
+        "idlers 3", "debug 2", "server 1 address 127.0.1.2 port 8080 max 1 hard 2 weight 3 prio 4 acl 4",
     )  # fmt: skip
 
     def changed(self, lab):
