@@ -3,7 +3,7 @@
 from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen, check_path, control_endpoint, protocol, spec_of
-from penlib.balancer.settings import LEAST, Options, Settings
+from penlib.balancer.settings import LEAST, Options, Settings, Terms
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
 from penlib.errors import UsageError
@@ -14,9 +14,10 @@ from penlib.usage import Args
 PID_FILE = "pen.pid"
 """For a -p without a file."""
 
+LEAST_TLS = ("ssl23", "tls1", "tls1.1", "tls1.2", "tls1.3")
+"""Of -L; ssl23 is any version, as OpenSSL once called it."""
+
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-NOT_YET = ("-E", "-K", "-G", "-A", "-R", "-Z", "-L")
-"""Options of parts that pen does not have yet."""
 
 NOT_WITH_UDP = ("-H", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
 """Options of what is carried over TCP."""
@@ -74,9 +75,6 @@ def _refuse(args: Args) -> None:
     for option in NOT_WITH_UDP:
         if args["-U"] and args[option]:
             raise UsageError(f"option {option}: not with -U, it is for TCP")
-    for option in NOT_YET:
-        if args[option]:
-            raise UsageError(f"option {option}: not available yet")
 
 
 def _options(args: Args) -> Options:
@@ -128,10 +126,31 @@ def _settings(args: Args) -> Settings:
     for option, attribute in NUMBERS.items():
         value = _number(args, option, getattr(settings, attribute), LEAST.get(attribute, 0))
         setattr(settings, attribute, value)
+    settings.terms = _terms(args)
     settings.ascii = args["-a"]
     settings.http = args["-H"]
     settings.web_stats = args["-w"] or ""
     return settings
+
+
+def _terms(args: Args) -> Terms:
+    """TLS.  Raises UsageError for options that mean nothing together."""
+    terms = Terms(
+        certificate=args["-E"] or "",
+        key=args["-K"] or "",
+        ca_file=args["-G"] or "",
+        ca_path=args["-A"] or "",
+        require=args["-R"],
+        least=args["-L"] or "",
+        compatible=args["-Z"],
+    )
+    if terms.least and terms.least not in LEAST_TLS:
+        raise UsageError(f"option -L: '{terms.least}' is none of {', '.join(LEAST_TLS)}")
+    if not terms.certificate and terms != Terms():
+        raise UsageError("options -K, -G, -A, -R, -Z and -L need a certificate (-E)")
+    if terms.require and not (terms.ca_file or terms.ca_path):
+        raise UsageError("option -R: whom to believe? -G or -A says that")
+    return terms
 
 
 def _set_mode(args: Args, selection: Selection) -> None:

@@ -22,6 +22,15 @@ from penlib.servers import LIMIT, Server
 RECENT = 300
 """Seconds that `recent` looks back."""
 
+TLS_OPTIONS = (
+    "no_sslv2",
+    "no_sslv3",
+    "no_tlsv1",
+    "no_tlsv1.1",
+    "no_tlsv1.2",
+    "cipher_server_preference",
+)
+
 FASTCLOSE = ("up", "down", "both", "off")
 
 
@@ -59,6 +68,44 @@ def set_interface(pen: Steered, args: list[str]) -> None:
     if pen.running and name != pen.dsr.interface:
         raise UsageError("direct server return can only be chosen at start-up")
     pen.dsr.interface = name
+
+
+def set_ciphers(pen: Steered, args: list[str]) -> None:
+    if not args:
+        raise UsageError("LIST expected")
+    pen.set_terms(pen.settings.terms._replace(ciphers=":".join(args)))
+
+
+def set_tls_option(pen: Steered, args: list[str]) -> None:
+    option = arguments.required(args, "option")
+    if option not in TLS_OPTIONS:
+        raise UsageError(f"'{option}' is none of {', '.join(TLS_OPTIONS)}")
+    terms = pen.settings.terms
+    if option not in terms.options:
+        pen.set_terms(terms._replace(options=(*terms.options, option)))
+
+
+def set_sni_path(pen: Steered, args: list[str]) -> None:
+    pen.set_terms(pen.settings.terms._replace(sni_path=arguments.required(args, "directory")))
+
+
+def set_alpn(pen: Steered, args: list[str]) -> None:
+    names = tuple(name for word in args for name in word.split(",") if name)
+    pen.set_terms(pen.settings.terms._replace(alpn=names))
+
+
+def accept_interval(pen: Steered, args: list[str]) -> None:
+    arguments.number(arguments.required(args, "seconds"))  # renegotiation is always refused
+
+
+def saved_tls(pen: Steered) -> Iterable[str]:
+    terms = pen.settings.terms
+    yield f"ssl_alpn {','.join(terms.alpn)}".rstrip()
+    if terms.ciphers:
+        yield f"ssl_ciphers {terms.ciphers}"
+    yield from (f"ssl_option {option}" for option in terms.options)
+    if terms.sni_path:
+        yield f"ssl_sni_path {terms.sni_path}"
 
 
 def empty_acl(pen: Steered, args: list[str]) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from penlib import clock, process, sockets
 from penlib.address import Endpoint, ServerSpec
@@ -18,7 +19,7 @@ from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
-from penlib.balancer.settings import Options, Settings
+from penlib.balancer.settings import Options, Settings, Terms
 from penlib.balancer.steered import Traffic
 from penlib.balancer.tcp import Tcp
 from penlib.balancer.udp import Udp
@@ -29,6 +30,9 @@ from penlib.loop import FD_SETSIZE, MECHANISMS, Loop
 from penlib.report import Reporter
 from penlib.selection import Selection
 from penlib.servers import ABUSE, EMERGENCY, Server
+
+if TYPE_CHECKING:
+    from penlib.balancer.tls import Tls
 
 RESERVE = 64
 """Descriptors for everything but connections: listeners, log, control, pipes, the interpreter."""
@@ -75,6 +79,7 @@ class Pen:
         self.journal = Journal(self.loop, self._lookups, reporter)
         carry = Udp if options.udp else Tcp
         self.traffic: Traffic = carry(self.loop, settings, selection, clients, self.journal, reporter)
+        self._tls: Tls | None = None
         self.countries = Countries()
         self.dsr = Dsr(self.loop, settings, selection, reporter, self.now)
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
@@ -106,6 +111,7 @@ class Pen:
         if self.options.listen is None:
             raise UsageError("no listening address")
         self._limit_descriptors()
+        self._open_tls()
         self._open_listener(user)
         self._open_control(user)
         if self.options.pid_file:
@@ -155,6 +161,23 @@ class Pen:
                 f"{' for select()' if self.loop.mechanism == 'select' else ''}"
             )
             settings.conn_max = room
+
+    def _open_tls(self) -> None:
+        """Load the certificates, if there are any; what that takes is loaded before a jail is entered."""
+        if self.settings.terms.certificate:
+            self.set_terms(self.settings.terms, start=True)
+
+    def set_terms(self, terms: Terms, start: bool = False) -> None:
+        """Talk TLS by these terms.  Raises PenError, and then nothing has changed."""
+        from penlib.balancer import tls  # which loads ssl: pens without TLS do without
+
+        tls.check(terms)
+        if self._tls:
+            self._tls.use(terms)
+        elif start and isinstance(self.traffic, Tcp):
+            self._tls = tls.Tls(terms, self.path, self.reporter)
+            self.traffic.channel = self._tls.channel
+        self.settings.terms = terms
 
     def _open_listener(self, user: process.User | None) -> None:
         assert self.options.listen
@@ -262,6 +285,11 @@ class Pen:
         """Reopen the log, resolve the servers again, re-read the -F file."""
         self.journal.reopen()
         self._resolve_again()
+        if self._tls:
+            try:
+                self._tls.use(self.settings.terms)
+            except PenError as exc:
+                self.reporter.warn(f"{exc}; the old certificate stays")
         if self.settings.config:
             self._reread(self._read_config(self.settings.config))
 

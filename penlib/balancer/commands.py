@@ -252,6 +252,17 @@ ROWS: list[Command] = [
         lambda pen: [f"tracking {pen.clients.lifetime}"],
     ),
     Command(
+        "ssl_alpn", "[LIST]", "protocols that TLS clients may choose from, best first", actions.set_alpn,
+        lambda pen: actions.saved_tls(pen) if pen.settings.terms.certificate else [],
+    ),
+    Command("ssl_ciphers", "LIST", "ciphers of TLS up to 1.2", actions.set_ciphers),
+    Command(
+        "ssl_client_renegotiation_interval", "SECONDS", "accepted; renegotiation is always refused",
+        actions.accept_interval,
+    ),
+    Command("ssl_option", "OPTION", "|".join(actions.TLS_OPTIONS), actions.set_tls_option),
+    Command("ssl_sni_path", "DIR", "where names have certificates of their own", actions.set_sni_path),
+    Command(
         "tarpit_acl", "[N]", "the list of addresses that are a tarpit (-1: none)", actions.set_tarpit_acl,
         lambda pen: [f"tarpit_acl {pen.settings.tarpit_acl}"] if pen.settings.tarpit_acl >= 0 else [],
     ),
@@ -275,10 +286,7 @@ ROWS: list[Command] = [
 
 TABLE = {command.name: command for command in ROWS}
 
-NOT_YET = {
-    "ssl_alpn", "ssl_ciphers", "ssl_option",
-    "ssl_client_renegotiation_interval", "ssl_ocsp_response", "ssl_sni_path",
-}  # fmt: skip
+NOT_YET = {"ssl_ocsp_response"}
 """Commands that pen knows of but does not have yet."""
 
 

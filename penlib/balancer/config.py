@@ -166,6 +166,8 @@ def command_line(pen: Steered, path: str) -> str:
     words += ["-f"] if options.foreground else []
     words += ["-U"] if options.udp else []
     words += ["-X"] if options.exit_enabled else []
+    words += ["-R"] if settings.terms.require else []
+    words += ["-Z"] if settings.terms.compatible else []
     words += ["-N"] if pen.selection.mode.forgetful else []
     values = {
         "-c": pen.clients.limit,
@@ -179,6 +181,11 @@ def command_line(pen: Steered, path: str) -> str:
         "-e": _spec(options.emergency),
         "-B": _spec(options.abuse),
         "-F": options.jail.rstrip("/") + path,
+        "-E": settings.terms.certificate,
+        "-K": settings.terms.key,
+        "-G": settings.terms.ca_file,
+        "-A": settings.terms.ca_path,
+        "-L": settings.terms.least,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]
     words += [str(options.listen)] if options.listen else []

@@ -71,6 +71,26 @@ class Tap(Protocol):
         """The side has ended."""
 
 
+class Channel(Protocol):
+    """What stands between the bytes of a side and its descriptor: TLS."""
+
+    @property
+    def sock(self) -> RawSocket:
+        """What owns the descriptor."""
+
+    def read(self, size: int) -> bytes:
+        """As os.read; what it leaves behind, the descriptor still has."""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """As os.write; what was not taken has to be written next."""
+
+    def farewell(self) -> bytes:
+        """What says that nothing more will be written; to be written; reading goes on."""
+
+    def notify(self) -> None:
+        """Say that nothing more will be written nor read."""
+
+
 class Owner(Protocol):
     """Who joined a pair."""
 
@@ -83,6 +103,7 @@ class Side:
 
     __slots__ = (
         "broken",
+        "channel",
         "ended",
         "family",
         "orphan",
@@ -94,6 +115,7 @@ class Side:
         "shut",
         "sock",
         "tap",
+        "told",
     )
 
     def __init__(self, family: int, sock: RawSocket | None) -> None:
@@ -102,6 +124,7 @@ class Side:
         self.owner: Owner | None = None
         self.reader: Handler | None = None
         self.tap: Tap | None = None
+        self.channel: Channel | None = None
         self.out: memoryview | None = None
         """What waits to be written to it."""
         self.pipe: Pipe | None = None
@@ -110,6 +133,8 @@ class Side:
         """It has sent its last byte, and that was read."""
         self.shut = False
         """It was told that its peer has ended."""
+        self.told = False
+        """Its channel has said that its peer has ended."""
         self.broken = False
         """Nothing can be written to it any more: it was reset."""
         self.orphan = False
@@ -190,8 +215,26 @@ class Relay:
         side = self._sides[fd]
         side.owner = owner
         side.tap = tap
-        side.reader = reader = self._copy_first if other else self._copy_tapped if tap else self._copy
+        side.reader = reader = self._copy_first if other else self._reader(fd)
         self._loop.watch(fd, READ, reader)
+
+    def secure(self, fd: int, channel: Channel) -> None:
+        """Read and write `fd`, which is not joined yet, through a channel from now on."""
+        self._sides[fd].channel = channel
+
+    def is_secured(self, fd: int) -> bool:
+        """Whether `fd` is read and written through a channel."""
+        return self._sides[fd].channel is not None
+
+    def read(self, fd: int) -> bytes:
+        """Some bytes of `fd`; b"" at its end.  Raises BlockingIOError, OSError."""
+        channel = self._sides[fd].channel
+        return channel.read(CHUNK) if channel else os.read(fd, CHUNK)
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        """Write to `fd` what it takes; answers how much.  Raises BlockingIOError, OSError."""
+        channel = self._sides[fd].channel
+        return channel.write(data) if channel else os.write(fd, data)
 
     def give(self, fd: int, data: bytes) -> None:
         """Write `data` to a joined `fd` as if its peer had sent it."""
@@ -200,7 +243,7 @@ class Relay:
             side.out = memoryview(bytes(side.out) + data)
             return
         try:
-            written = os.write(fd, data)
+            written = self.write(fd, data)
         except BlockingIOError:
             written = 0
         except OSError:
@@ -267,12 +310,14 @@ class Relay:
         reader(fd, mask)
 
     def _reader(self, fd: int) -> Handler:
-        return self._copy_tapped if self._sides[fd].tap else self._copy
+        side, other = self._sides[fd], self._sides[self.peer[fd]]
+        return self._copy_tapped if side.tap or side.channel or other.channel else self._copy
 
     def _copy_tapped(self, fd: int, mask: int) -> None:
-        """As `copy`, for a side that is looked at: never spliced as long as the tap wants the bytes."""
+        """As `copy`, for a side that is looked at: never spliced as long as the tap wants the bytes; and for
+        pairs with a channel."""
         try:
-            data = os.read(fd, CHUNK)
+            data = self.read(fd)
         except BlockingIOError:
             return
         except OSError:
@@ -287,8 +332,18 @@ class Relay:
             data = side.tap.feed(data)
         if data:
             self.give(self.peer[fd], data)
-        if size == CHUNK and self._sides[fd] is side and not side.broken:
-            self._go_bulk_tapped(fd)
+        if size >= BULK_LEAST and self._sides[fd] is side and not side.broken:
+            if side.channel or self._sides[self.peer[fd]].channel:
+                self._untap_bulk(fd)
+            elif size == CHUNK:
+                self._go_bulk_tapped(fd)
+
+    def _untap_bulk(self, fd: int) -> None:
+        """A pair with a channel moves bulk: those who do not look at that need not look any more."""
+        for each in (fd, self.peer[fd]):
+            tap = self._sides[each].tap
+            if tap and tap.unseen() == ALL:
+                self._untap(each)
 
     def _go_bulk(self, fd: int) -> None:
         """A read came back full: from now on `fd` is spliced, as long as that pays."""
@@ -312,7 +367,7 @@ class Relay:
         if side.tap:
             side.tap.finish()
         side.tap = None
-        self._read_with(fd, self._copy)
+        self._read_with(fd, self._reader(fd))
 
     def _read_with(self, fd: int, reader: Handler) -> None:
         """Change how `fd` is read, from the next time on."""
@@ -402,7 +457,7 @@ class Relay:
         side = self._sides[fd]
         if side.out:
             try:
-                written = os.write(fd, side.out)
+                written = self.write(fd, side.out)
             except BlockingIOError:
                 return True
             except OSError:
@@ -467,12 +522,26 @@ class Relay:
     def _shut(self, fd: int) -> None:
         """Tell `fd` that its peer has ended."""
         side = self._sides[fd]
-        if not side.shut:
-            side.shut = True
-            try:
-                self.sock(fd).shutdown(socket.SHUT_WR)
-            except OSError:
-                return  # it is gone altogether: that is met when reading
+        if side.shut:
+            return
+        if side.channel and not side.told:
+            side.told = True
+            self.give(fd, side.channel.farewell())
+            if self._sides[fd] is not side or side.out:
+                return  # once it is written, this comes again
+        side.shut = True
+        try:
+            RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)  # that of a TLS socket means something else
+        except OSError:
+            return  # it is gone altogether: that is met when reading
+
+    def shut(self, fd: int) -> None:
+        """Tell `fd`, which is not joined any more, that nothing will come any more."""
+        side = self._sides[fd]
+        if side.channel:
+            side.channel.notify()
+        with contextlib.suppress(OSError):
+            RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)
 
     def _break(self, fd: int) -> None:
         """Writing to `fd` failed: it was reset.  What it sent before that is still read and passed on."""
@@ -562,6 +631,8 @@ class Relay:
         side = self._sides[fd]
         if side.pipe:
             side.pipe.close()
+        if side.channel and not (side.told or side.broken or side.orphan):
+            side.channel.notify()
         self._sides[fd] = NOBODY
         self._loop.closing(fd)
         if side.sock:

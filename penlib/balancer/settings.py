@@ -1,9 +1,27 @@
 """The numbers and switches of a running pen, with their defaults, and what was typed to start it."""
 
+from typing import NamedTuple
+
 from penlib.address import Endpoint, Place, ServerSpec
 
 LEAST = {"timeout": 1, "multi_accept": 1, "backlog": 50, "pending_max": 1, "clients_max": 1, "conn_max": 1}
 """The smallest value of those settings that have one; less is raised to it."""
+
+
+class Terms(NamedTuple):
+    """TLS towards clients.  Paths are as typed; empty means not given, or the default."""
+
+    certificate: str = ""
+    key: str = ""
+    ca_file: str = ""
+    ca_path: str = ""
+    require: bool = False
+    least: str = ""
+    compatible: bool = False
+    ciphers: str = ""
+    options: tuple[str, ...] = ()
+    sni_path: str = ""
+    alpn: tuple[str, ...] = ("http/1.1",)
 
 
 class Settings:
@@ -37,6 +55,8 @@ class Settings:
         self.source: Place | None = None
         self.udp_replies = True
         """Whether a server that does not reply to a first datagram has failed."""
+        self.terms = Terms()
+        """Of TLS towards clients, which there is if they name a certificate."""
         self.ascii = False
         self.abort_on_error = False
         self.web_stats = ""

@@ -7,14 +7,11 @@ A client is left in the way that lets it read the last words: our end is told, a
 is read away for a while.  A close with unread input is a reset, which destroys what is on its way.
 """
 
-import contextlib
-import os
-import socket
 from collections.abc import Callable
 
 from penlib import clock, http, httpanswers
 from penlib.balancer.connection import Connection
-from penlib.balancer.relay import CHUNK, Relay
+from penlib.balancer.relay import Relay
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httphead import BAD_REQUEST, Head
 from penlib.loop import READ, WRITE, Loop
@@ -58,7 +55,7 @@ class Solo:
 
     def _readable(self, fd: int, mask: int) -> None:
         try:
-            data = os.read(fd, CHUNK)
+            data = self._relay.read(fd)
         except BlockingIOError:
             return
         except OSError:
@@ -75,7 +72,7 @@ class Solo:
 
     def _write(self) -> None:
         try:
-            written = os.write(self._fd, self._out) if self._out else 0
+            written = self._relay.write(self._fd, self._out) if self._out else 0
         except BlockingIOError:
             written = 0
         except OSError:
@@ -90,14 +87,13 @@ class Solo:
             self.listen()
 
     def _leave(self) -> None:
-        with contextlib.suppress(OSError):
-            self._relay.sock(self._fd).shutdown(socket.SHUT_WR)
+        self._relay.shut(self._fd)
         self._loop.watch(self._fd, READ, self._read_away)
         self._loop.after(LINGER, lambda: self._close(self._connection))
 
     def _read_away(self, fd: int, mask: int) -> None:
         try:
-            data = os.read(fd, CHUNK)
+            data = self._relay.read(fd)
         except BlockingIOError:
             return
         except OSError:

@@ -12,6 +12,7 @@ Not here: which server (selection), reaching it (dial), the bytes (relay).
 
 import os
 import socket
+from _socket import socket as RawSocket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from penlib import address, clock, records
 from penlib.balancer.connection import Connection, Table
 from penlib.balancer.dial import OUR_FAULTS, Dialler
 from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
+from penlib.balancer.handshake import Handshake, Shaking
 from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
@@ -65,6 +67,8 @@ class Tcp:
             freed=self._freed,
         )
         self.connections = Table()
+        self.channel: Callable[[int, int], Shaking] | None = None
+        """What makes a TLS channel of an accepted descriptor of that family; None: clients speak plainly."""
         self.idlers = Idlers(loop, self.relay, settings, selection, self._dialler.dial)
         self._dialler.spare = self.idlers.take
         self._settings = settings
@@ -179,10 +183,34 @@ class Tcp:
         client = self._clients.arrive(packed, now)
         connection = Connection(fd, family, client, text.encode(), self.forget)
         self.connections.add(connection)
-        self.relay.add(fd, family)
+        if self.channel is None:
+            self.relay.add(fd, family)
+        elif not self._shake(connection, port):
+            return
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: client {text} port {port}")
-        self._begin(connection, port, now)
+        if self.channel is None:
+            self._begin(connection, port, now)
+
+    def _shake(self, connection: Connection, port: int) -> bool:
+        """Begin the TLS handshake; answers whether there is still a client."""
+        assert self.channel
+        fd = connection.down
+        try:
+            channel = self.channel(fd, connection.family)
+        except OSError:
+            self.relay.add(fd, connection.family)
+            self.end(connection)
+            return False
+        self.relay.add(fd, connection.family, channel.sock)
+
+        def then() -> None:
+            if self._is_live(connection):
+                self._begin(connection, port, clock.monotonic())
+
+        shake = Handshake(self.loop, self.relay, self._reporter, connection, channel, then, self.end)
+        shake.begin(self._settings.timeout)
+        return True
 
     def _begin(self, connection: Connection, port: int, now: float) -> None:
         """What comes after the accept: usually to dial."""
@@ -207,7 +235,7 @@ class Tcp:
         """The client has sent its first bytes, which stay where they are, or has ended."""
         self.loop.want(connection.down, 0)
         try:
-            spoke = bool(self.relay.sock(connection.down).recv(1, socket.MSG_PEEK))
+            spoke = bool(RawSocket.recv(self.relay.sock(connection.down), 1, socket.MSG_PEEK))
         except OSError:
             spoke = False
         if spoke:
@@ -269,7 +297,7 @@ class Tcp:
     def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
         """The taps of -H."""
         client = b"" if connection.family == socket.AF_UNIX else connection.address
-        forwarded = Forwarded(client, b"http")
+        forwarded = Forwarded(client, b"https" if self.relay.is_secured(connection.down) else b"http")
         rewriter = Rewriter(self.relay, connection, forwarded, lookers, self._refuse, self.loop.later)
         return rewriter.requests, rewriter.replies
 

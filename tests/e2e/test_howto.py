@@ -6,6 +6,8 @@ import os
 import struct
 
 import pytest
+from support.backend import http
+from support.certificates import Authority
 from support.client import Client, ask
 from support.loghost import LogHost, send
 from support.network import add_address, inside, join, names
@@ -151,6 +153,24 @@ def test_in_the_foreground(lab, shell, cluster, typed, listener, servers, expect
     assert visits(address) == expected
     assert pen.alive
     assert CLIENTS[0] in pen.err, "debugging is on"
+
+
+@needs("openssl", "curl")
+def test_tls_in_front_of_plain_servers(lab, shell):
+    """`pen -l pen.log -p -E mycert.pem lbhost:443 host1:80 host2:80`, asked by curl."""
+    mycert = Authority(lab.directory / "authority").bundle("lbhost")
+    lab.write("mycert.pem", mycert.read_text())
+    for number, name in enumerate(("host1", "host2")):
+        lab.backend(http, host=ADDRESSES[name], port=80, name=f"s{number}")
+    done = lab.run_words([*shell, "pen -l pen.log -p -E mycert.pem lbhost:443 host1:80 host2:80"])
+    assert done == (0, "", "")
+    asked = [
+        lab.run_words([*shell, f"curl -ks --interface {client} https://lbhost/page"]).out
+        for client in CLIENTS[:4]
+    ]
+    assert [answer.strip() for answer in asked] == ["s0", "s1", "s0", "s1"]
+    log = lab.directory / "pen.log"
+    wait_until(lambda: log.read_text().count(" GET /page HTTP/1.1\n") == 4, "the decrypted requests")
 
 
 def test_without_a_server_yet(lab, shell):

@@ -8,8 +8,6 @@ from support.ports import free_port, listens
 from support.process import Result
 from support.programs import tool
 
-NOT_YET = [["-E", "cert.pem"], ["-K", "key.pem"], ["-G", "ca.pem"], ["-A", "certs"], ["-R"]]
-NOT_YET += [["-Z"], ["-L", "tls1.2"]]
 OBSOLETE = [["-Q"], ["-D"], ["-n"], ["-S", "3"]]
 
 
@@ -70,14 +68,6 @@ def test_help_wins_over_what_else_is_wrong(lab):
 )
 def test_wrong_usage(lab, words, named):
     refused(lab.run("pen", *words), *named)
-
-
-@pytest.mark.parametrize("words", NOT_YET, ids=" ".join)
-def test_what_is_not_there_yet_is_said_not_ignored(lab, words):
-    done = lab.run("pen", "-f", *words, "10000", "127.0.0.1:1")
-    assert done.code == 2
-    assert f"{words[0]}" in done.err.splitlines()[0]
-    assert "not available yet" in done.err.splitlines()[0]
 
 
 def test_windows_services_are_not_supported(lab):
