@@ -172,11 +172,19 @@ def end(pen: Steered, args: list[str]) -> None:
     pen.terminate()
 
 
+def check_tcp(pen: Steered) -> None:
+    """Raises UsageError for what a UDP pen would have to ignore."""
+    if pen.protocol == "udp":
+        raise UsageError("not with -U, it is for TCP")
+
+
 def set_idlers(pen: Steered, args: list[str]) -> str:
     if word := arguments.one(args):
         number = arguments.number(word)
         if number > pen.settings.conn_max:
             raise UsageError(f"'{word}': at most {pen.settings.conn_max}, as many as connections")
+        if number:
+            check_tcp(pen)
         pen.set_idlers(number)
     return f"Idlers: {pen.idlers()}/{pen.settings.idlers}"
 
@@ -297,6 +305,7 @@ def set_source(pen: Steered, args: list[str]) -> None:
 
 def set_transparent(pen: Steered, args: list[str]) -> None:
     arguments.none(args)
+    check_tcp(pen)
     check_transparent()
     pen.settings.transparent = True
 

@@ -92,14 +92,20 @@ def hosts(line: str, protocol: str) -> list[Endpoint]:
 
 
 def _switch(
-    name: str, help_on: str, holder: Callable[[Steered], object], attribute: str | None = None
+    name: str,
+    help_on: str,
+    holder: Callable[[Steered], object],
+    attribute: str | None = None,
+    check: Callable[[Steered], None] = lambda pen: None,
 ) -> list[Command]:
-    """`NAME` and `no NAME` for a boolean."""
+    """`NAME` and `no NAME` for a boolean; `check` raises PenError if it may not be switched on."""
     attribute = attribute or name
 
     def set_to(value: bool) -> Callable[[Steered, list[str]], None]:
         def run(pen: Steered, args: list[str]) -> None:
             arguments.none(args)
+            if value:
+                check(pen)
             setattr(holder(pen), attribute, value)
 
         return run
@@ -194,7 +200,10 @@ ROWS: list[Command] = [
         lambda pen: [f"dsr_if {pen.dsr.interface}"] if pen.dsr.interface else [],
     ),
     *(_mechanism(name) for name in MECHANISMS),
-    *_switch("dummy", "answer every HTTP request with a page, without a server", lambda pen: pen.settings),
+    *_switch(
+        "dummy", "answer every HTTP request with a page, without a server", lambda pen: pen.settings,
+        check=actions.check_tcp,
+    ),
     Command("exit", "", "end pen, if it was started with -X", actions.end),
     *_switch("hash", "choose the first server by the client's address", lambda pen: pen.selection.mode),
     Command("help", "", "list the commands", _help),
@@ -205,7 +214,10 @@ ROWS: list[Command] = [
         lambda pen: [f"idlers {pen.settings.idlers}"],
     ),
     Command("include", "FILE", "read commands from FILE", actions.include_file),
-    *_switch("http", "add X-Forwarded-For and X-Forwarded-Proto to HTTP requests", lambda pen: pen.settings),
+    *_switch(
+        "http", "add X-Forwarded-For and X-Forwarded-Proto to HTTP requests", lambda pen: pen.settings,
+        check=actions.check_tcp,
+    ),
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
     Command(
         "listen", "[ADDRESS]", "listen there instead", actions.set_listen,
@@ -217,7 +229,10 @@ ROWS: list[Command] = [
     ),
     Command("no log", "", "log nothing", actions.stop_log),
     Command("mode", "", "how servers are chosen", actions.show_mode),
-    *_switch("peek", "choose the server when the client has sent something", lambda pen: pen.settings),
+    *_switch(
+        "peek", "choose the server when the client has sent something", lambda pen: pen.settings,
+        check=actions.check_tcp,
+    ),
     Command(
         "pending_max", "N", "connects that may be under way at once", actions.set_pending_max,
         lambda pen: [f"pending_max {pen.settings.pending_max}"],

@@ -226,3 +226,14 @@ class TestSystemCalls:
         kinds |= {"select": "select", "pselect6": "select"}
         waited = [kinds[name] for name in trace.names() if name in kinds]
         assert waited[-1] == call
+
+
+@pytest.mark.parametrize("seconds", [0, 3, 86400, 999_999_999])
+def test_an_idle_timeout_of_any_length(lab, seconds):
+    """A longer one closes nobody who has been silent for a second or two, and gives way to a shorter one."""
+    pen = lab.pen("-O", f"idle_timeout {seconds}", servers=[lab.backend()])
+    client = pen.client()
+    assert client.line() == "s0"
+    stays(lambda: pen.connections() == 1, 1.5)
+    pen.command("idle_timeout 1")
+    assert client.ended()

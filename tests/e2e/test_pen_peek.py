@@ -74,9 +74,10 @@ def test_those_that_wait_get_their_turn(lab):
 
 def test_who_ends_while_waiting_for_its_turn(lab):
     pen = lab.pen("-t", "30", "-O", "peek", "-O", "pending_max 1", servers=[lab.hole()])
-    for _ in range(3):
-        pen.client().send(b"x")
+    clients = [pen.client() for _ in range(3)]
     wait_until(lambda: active(pen) == 3)
+    for client in clients:
+        client.send(b"x")
     wait_until(lambda: int(pen.servers()[0]["conn"]) == 1)
     waiting = [number for number in range(3) if "server = -1" in pen.command(f"connection {number}")]
     assert len(waiting) == 2

@@ -111,6 +111,14 @@ class TestAddresses:
         assert "UDP has no Unix sockets" in pen.command("listen /sock")
         assert udp.asks(pen, 1) == ["s0"]
 
+    @pytest.mark.parametrize("command", ["http", "peek", "dummy", "idlers 3", "transparent"])
+    def test_commands_for_tcp_are_refused(self, udp, command):
+        """Their opposites are not: they stand in files that `write` made."""
+        pen = udp.start(servers=udp.servers(1))
+        name = command.split()[0]
+        assert pen.command(command) == f"do_cmd: {name}: not with -U, it is for TCP\n"
+        assert "do_cmd" not in pen.command("idlers 0" if name == "idlers" else f"no {name}")
+
     def test_another_source_address(self, udp):
         server = udp.server()
         pen = udp.start("-O", "source 127.0.0.9", servers=[server])
