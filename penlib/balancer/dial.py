@@ -163,13 +163,7 @@ class Dialler:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if settings.keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        source = settings.source
-        if settings.transparent and (own := _own_place(connection)) and own.family == place.family:
-            make_transparent(sock, own.family)
-            source = own
-        if source and source.family == place.family:
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(source.sockaddr)
+        bind_source(sock, place, connection, settings)
 
     # Pending connects
 
@@ -263,6 +257,17 @@ class Dialler:
             else:
                 self._when_failed(connection)
         self._when_freed()
+
+
+def bind_source(sock: RawSocket, place: Place, connection: Connection, settings: Settings) -> None:
+    """Let the server see the address that `transparent` or `source` say, if there is one of its family."""
+    source = settings.source
+    if settings.transparent and (own := _own_place(connection)) and own.family == place.family:
+        make_transparent(sock, own.family)
+        source = own
+    if source and source.family == place.family:
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind(source.sockaddr)
 
 
 def _own_place(connection: Connection) -> Place | None:

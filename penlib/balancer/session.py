@@ -32,7 +32,7 @@ class Session(Connection):
 
     __slots__ = (
         "answer", "answered", "asked", "expects", "held", "key", "last", "looks_down", "looks_up", "mark",
-        "plain", "port", "receive", "received", "seen", "send", "sent", "silent_since", "sock",
+        "over", "plain", "port", "receive", "received", "seen", "send", "sent", "silent_since", "sock",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,8 @@ class Session(Connection):
         self.send: Callable[[bytes], int]
         self.receive: Callable[[], bytes]
         self.answer = port.answerer(key)
+        self.over = False
+        """It has ended."""
         self.plain = False
         """Joined, and looked at by nobody."""
         self.asked = self.answered = 0

@@ -1,5 +1,6 @@
 """pen -U: datagrams there and back, sessions, what is counted, said and logged."""
 
+import resource
 import socket
 
 import pytest
@@ -125,6 +126,13 @@ class TestAddresses:
         udp.asks(pen, 1)
         assert server.peers[0][0] == "127.0.0.9"
 
+    @needs("root")
+    def test_transparent(self, udp):
+        server = udp.server()
+        pen = udp.start("-O", "transparent", servers=[server])
+        udp.asks(pen, 1, "127.0.0.8")
+        assert server.peers[0][0] == "127.0.0.8"
+
     def test_another_listener(self, udp):
         pen = udp.start(servers=udp.servers(1))
         first = udp.client(pen.address)
@@ -238,6 +246,15 @@ class TestSessions:
         pen = udp.start("-x", "500", servers=udp.servers(1), wrap=limited)
         assert "reduced to 16" in pen.err
         assert udp.asks(pen, 100) == ["s0"] * 100
+
+    def test_out_of_descriptors_all_at_once(self, udp):
+        pen = udp.start("-x", "500", servers=udp.servers(1))
+        udp.asks(pen, 1)
+        resource.prlimit(pen.pid, resource.RLIMIT_NOFILE, (len(open_files(pen.pid)) + 2, 4096))
+        assert udp.asks(pen, 30) == ["s0"] * 30
+        resource.prlimit(pen.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+        assert pen.connections() < 5
+        assert pen.err == ""
 
     def test_close(self, udp):
         pen = udp.start(servers=udp.servers(1))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.network import names
+from support.nsd import Nsd
 from support.programs import ROOT, needs, tool
 from support.recipes import HOWTO, recipes
 from support.waiting import wait_until
@@ -176,6 +177,16 @@ def test_host_names(lab, shell, typed):
     with log.open("a") as file:
         file.write(lines)
     wait_until(lambda: len(said(named)) == 2 * len(VISITORS), "the lines that were added")
+
+
+@needs("nsd", "dig")
+def test_dns_over_udp(lab, typed):
+    pen, dig = recipe("DNS over UDP")
+    servers = [Nsd(lab, name, host=ADDRESSES[name], port=53) for name in ("host1", "host2")]
+    typed(pen)
+    assert [typed(dig).out for _ in range(4)] == ["192.0.2.80\n"] * 4
+    servers[0].process.kill()
+    assert [typed(dig).out for _ in range(4)] == ["192.0.2.80\n"] * 4
 
 
 def test_who_is_there(lab, typed):

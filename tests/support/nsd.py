@@ -12,7 +12,7 @@ CONFIG = """
 server:
     server-count: 1
     ip-address: {host}@{port}
-    username: "{user}"
+    username: ""
     zonesdir: "{directory}"
     pidfile: ""
     xfrdir: "{directory}"
@@ -42,11 +42,11 @@ server TXT "{name}"
 class Nsd:
     """`server.example.test TXT` is its name; `str()` is its address for pen."""
 
-    def __init__(self, lab: Lab, name: str, host: str = "127.0.0.1", user: str = "") -> None:
+    def __init__(self, lab: Lab, name: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.lab, self.name, self.host = lab, name, host
-        self.port = free_port(socket.SOCK_DGRAM)
+        self.port = port or free_port(socket.SOCK_DGRAM)
         lab.write(f"{name}.zone", ZONE.format(name=name))
-        values = {"host": host, "port": self.port, "name": name, "directory": lab.directory, "user": user}
+        values = {"host": host, "port": self.port, "name": name, "directory": lab.directory}
         self.config = lab.write(f"{name}.conf", CONFIG.format(**values))
         self.process: Process
         self.start()
