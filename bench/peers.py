@@ -1,4 +1,4 @@
-"""The programs compared: pen itself, the C pen, haproxy and nginx, each balancing TCP over the same servers.
+"""The programs compared: pen itself, the C pen, haproxy and nginx, each balancing over the same servers.
 
 They get what an administrator would give them who wants them fast: one process or thread that works, no log,
 and round robin, as all clients of a benchmark have one address.  Buffers and batches are their own defaults.
@@ -19,10 +19,12 @@ ELF = b"\x7fELF"
 
 
 class Peer:
-    """A program that balances TCP.  `bulk_only`: it differs from another one in bulk data alone."""
+    """A program that balances TCP, and UDP if it `takes_udp`.  `bulk_only`: it differs from another one in
+    bulk data alone."""
 
     name = ""
     bulk_only = False
+    takes_udp = True
 
     def missing(self) -> str:
         """Why it can't take part; "" if it can."""
@@ -32,9 +34,9 @@ class Peer:
         """What exactly is measured."""
         raise NotImplementedError
 
-    def command(self, directory: Path, port: int, servers: list[int]) -> list[str]:
+    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
         """The words that start it in the foreground, on `port`, for servers on these ports of 127.0.0.1;
-        its files are made in `directory`."""
+        its files are made in `directory`.  `udp`: if it `takes_udp`."""
         raise NotImplementedError
 
 
@@ -52,8 +54,8 @@ class Pen(Peer):
     def version(self) -> str:
         return f"{VERSION} under {Path(sys.executable).resolve()}, {sys.version.split()[0]}"
 
-    def command(self, directory: Path, port: int, servers: list[int]) -> list[str]:
-        return [sys.executable, str(self.program), *pen_words(port, servers)]
+    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
+        return [sys.executable, str(self.program), *pen_words(port, servers, udp)]
 
 
 class Original(Peer):
@@ -72,14 +74,15 @@ class Original(Peer):
     def version(self) -> str:
         return "the C program, as Debian builds it"
 
-    def command(self, directory: Path, port: int, servers: list[int]) -> list[str]:
-        return [str(self.program), *pen_words(port, servers)]
+    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
+        return [str(self.program), *pen_words(port, servers, udp)]
 
 
 class Haproxy(Peer):
     """haproxy in TCP mode, with one thread."""
 
     name = "haproxy"
+    takes_udp = False
     splice = ""
 
     def missing(self) -> str:
@@ -88,7 +91,7 @@ class Haproxy(Peer):
     def version(self) -> str:
         return output_of(find("haproxy"), "-v").split()[2]
 
-    def command(self, directory: Path, port: int, servers: list[int]) -> list[str]:
+    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
         lines = "".join(f"  server s{i} 127.0.0.1:{server}\n" for i, server in enumerate(servers))
         config = directory / "haproxy.cfg"
         config.write_text(f"""\
@@ -131,20 +134,21 @@ class Nginx(Peer):
     def version(self) -> str:
         return nginx_version()
 
-    def command(self, directory: Path, port: int, servers: list[int]) -> list[str]:
+    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
         lines = " ".join(f"server 127.0.0.1:{number};" for number in servers)
         return nginx_command(
             directory,
             f"stream {{ upstream servers {{ {lines} }} "
-            f"server {{ listen 127.0.0.1:{port} backlog=511; proxy_pass servers; }} }}",
+            f"server {{ listen 127.0.0.1:{port} {'udp' if udp else 'backlog=511'}; proxy_pass servers; }} }}",
             f"load_module {self.module};" if self.module.exists() else "",
         )
 
 
-def pen_words(port: int, servers: list[int]) -> list[str]:
+def pen_words(port: int, servers: list[int], udp: bool) -> list[str]:
     """Options that both pens understand."""
+    kind = ["-U"] if udp else []
     places = [f"127.0.0.1:{number}" for number in servers]
-    return ["-f", "-r", "-x", str(CONNECTIONS), f"127.0.0.1:{port}", *places]
+    return ["-f", *kind, "-r", "-x", str(CONNECTIONS), f"127.0.0.1:{port}", *places]
 
 
 def nginx_version() -> str:

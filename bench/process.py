@@ -33,8 +33,9 @@ class Program:
     the terminal reaches nobody but us, and so that whoever it leaves behind can be ended as well.
     """
 
-    def __init__(self, name: str, command: list[str], port: int, directory: Path) -> None:
+    def __init__(self, name: str, command: list[str], port: int, directory: Path, udp: bool = False) -> None:
         self.name = name
+        self._listens = receives if udp else listens
         self.port = port
         self._output = directory / "output"
         with self._output.open("wb") as output:
@@ -87,7 +88,7 @@ class Program:
 
     def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + PATIENCE
-        while not listens(self.port):
+        while not self._listens(self.port):
             if self._popen.poll() is not None:
                 raise self._gone()
             if time.monotonic() > end:
@@ -115,6 +116,12 @@ def tree(pid: int) -> list[int]:
             children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
             found += map(int, children.split())
     return found
+
+
+def receives(port: int) -> bool:
+    """Whether anybody has this UDP port."""
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(int(line.split()[1].partition(":")[2], 16) == port for line in lines)
 
 
 def listens(port: int) -> bool:

@@ -59,7 +59,7 @@ def run(works: list[Work], peers: list[Peer], rounds: int, tell: Callable[[str],
     results = Results()
     for number in range(rounds):
         for work in works:
-            present = [peer for peer in peers if work.bulk or not peer.bulk_only]
+            present = [peer for peer in peers if work.takes(peer)]
             costs = []
             for peer in rotated(present, number):
                 sample = measure(work, peer)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from bench.peers import Peer
 from bench.process import Program, find, free_port
+from bench.queries import Queries
 from bench.streams import STREAMS, Streams
 from bench.web import Web
 
@@ -33,8 +34,10 @@ class Work:
     title = ""
     unit = ""
     """What is counted."""
-    bulk = False
-    """Whether peers that differ in bulk data alone take part."""
+
+    def takes(self, peer: Peer) -> bool:
+        """Whether the peer takes part."""
+        return not peer.bulk_only
 
     def measure(self, peer: Peer) -> Sample:
         """Start the peer, let it work, end it.  Raises PenError if it does it wrong."""
@@ -63,13 +66,16 @@ class Bulk(Work):
     """A few connections that carry as much as they can, from servers to clients or the other way round."""
 
     unit = "MB"
-    bulk = True
 
     def __init__(self, bench: "Bench", upload: bool) -> None:
         self._bench = bench
         self._upload = upload
         self.name = "upload" if upload else "download"
         self.title = f"bulk {self.name}"
+
+    def takes(self, peer: Peer) -> bool:
+        """All do."""
+        return True
 
     def measure(self, peer: Peer) -> Sample:
         streams, megabytes = self._bench.streams, self._bench.megabytes
@@ -78,6 +84,28 @@ class Bulk(Work):
             streams.transfer(program.port, megabytes * MEGABYTE, self._upload)
             wall = time.monotonic() - begun
             return Sample(STREAMS * megabytes, program.settled_cpu() - before, wall)
+
+
+class Datagrams(Work):
+    """Questions over UDP: of clients that keep their port, or each from a new one, as those of DNS come."""
+
+    def __init__(self, bench: "Bench", fresh: bool) -> None:
+        self._bench = bench
+        self._fresh = fresh
+        self.name = "sessions" if fresh else "queries"
+        self.title = "UDP queries, each from a new port" if fresh else "UDP queries"
+        self.unit = "query"
+
+    def takes(self, peer: Peer) -> bool:
+        """Who can do UDP."""
+        return peer.takes_udp and not peer.bulk_only
+
+    def measure(self, peer: Peer) -> Sample:
+        queries = self._bench.queries
+        with self._bench.start(peer, queries.ports, udp=True) as program:
+            before = program.settled_cpu()
+            answered, wall = queries.load(program.port, self._bench.seconds, self._fresh)
+            return Sample(answered, program.settled_cpu() - before, wall)
 
 
 class Bench:
@@ -91,6 +119,7 @@ class Bench:
         """That a bulk connection carries."""
         self.web: Web
         self.streams: Streams
+        self.queries: Queries
         self._stack = ExitStack()
         self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pen-bench-")))
         self.works: list[Work] = []
@@ -116,11 +145,13 @@ class Bench:
             self.works += [Requests(self, keep_alive=True), Requests(self, keep_alive=False)]
         self.streams = self._stack.enter_context(Streams())
         self.works += [Bulk(self, upload=False), Bulk(self, upload=True)]
+        self.queries = self._stack.enter_context(Queries())
+        self.works += [Datagrams(self, fresh=False), Datagrams(self, fresh=True)]
 
     def _new_directory(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._directory))
 
-    def start(self, peer: Peer, servers: list[int]) -> Program:
+    def start(self, peer: Peer, servers: list[int], udp: bool = False) -> Program:
         """A peer that balances over servers on these ports."""
         port, directory = free_port(), self._new_directory()
-        return Program(peer.name, peer.command(directory, port, servers), port, directory)
+        return Program(peer.name, peer.command(directory, port, servers, udp), port, directory, udp)

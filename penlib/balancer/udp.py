@@ -32,7 +32,6 @@ from penlib.errors import reason
 from penlib.loop import READ, Handler, Loop, Timer
 from penlib.report import Reporter
 from penlib.selection import Route, Selection
-from penlib.servers import Server
 
 IDLE = 60
 """Seconds that a session may be idle if `idle_timeout` does not say."""
@@ -145,6 +144,8 @@ class Udp:
         if session.route and len(held) < HELD_DATAGRAMS and sum(map(len, held)) < HELD_BYTES:
             held.append(data)
         else:
+            if session.route and session.server:  # too many are held already
+                session.looks_up, _ = self._looks.at(session, session.server)
             for look in session.looks_up:
                 look(data)
         if session.up >= 0:
@@ -207,7 +208,8 @@ class Udp:
         if session.up >= 0:
             self._reach.hang_up(session)
         if session.route and session.route.tried:
-            self._show_held(session, session.route.tried[-1])
+            session.looks_up, _ = self._looks.at(session, session.route.tried[-1])
+            self._show_held(session)
         self._reach.leave(session)
         del self._ports[session.port][session.key]
         del self._order[session]
@@ -223,8 +225,8 @@ class Udp:
         assert session.server
         session.route = None
         session.silent_since = 0.0
-        self._show_held(session, session.server)
         session.looks_up, session.looks_down = self._looks.at(session, session.server)
+        self._show_held(session)
         session.plain = not session.looks_up
         self.loop.handlers[session.up] = partial(
             self._pass_answer if session.plain else self._pass_shown, session
@@ -273,11 +275,11 @@ class Udp:
 
     # Looking
 
-    def _show_held(self, session: Session, server: Server) -> None:
+    @staticmethod
+    def _show_held(session: Session) -> None:
         """It is now known which server answered what was held, or that none did and which was the last."""
-        looks, _ = self._looks.at(session, server)
-        for data in session.held:
-            for look in looks:
+        for look in session.looks_up:
+            for data in session.held:
                 look(data)
         session.held = []
 

@@ -332,6 +332,14 @@ class TestLog:
         udp.client(pen.address).send(b"well")
         pen.log_contains(r"^127\.0\.0\.1 \d+ 127\.0\.0\.1 well$")
 
+    def test_more_than_is_held_for_another_server(self, udp):
+        pen = udp.start("-l", "pen.log", "-t", "1", servers=[udp.server(silent)])
+        client = udp.client(pen.address)
+        for number in range(40):
+            client.send(b"n%d" % number)
+        pen.log_contains(r" n\d+$", 40)
+        assert sorted(pen.log.split()[3::4], key=lambda word: int(word[1:])) == [f"n{n}" for n in range(40)]
+
     def test_to_a_penlogd(self, lab, udp):
         host = lab.closing(LogHost())
         pen = udp.start("-l", str(host), servers=udp.servers(1))
