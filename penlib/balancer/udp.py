@@ -305,6 +305,7 @@ class Udp:
     def _sweep(self) -> None:
         """End who was idle; find who is not heard.  Nothing on the hot path keeps time, so activity is a
         counter that has changed."""
+        self._sweep_timer = None
         now = clock.monotonic()
         patience = self._settings.idle_timeout or IDLE
         for session in list(self._order):
@@ -322,7 +323,8 @@ class Udp:
                 self._reporter.debug(1, f"connection {session.number}: idle")
                 self.end(session)
         self._say_dropped()
-        self._sweep_timer = self.loop.after(SWEEP, self._sweep) if self._order else None
+        if self._order:
+            self._sweep_timer = self.loop.after(SWEEP, self._sweep)
 
     def _unanswered(self, session: Session, now: float) -> None:
         """A joined session's client has sent, and its server not answered."""
