@@ -25,6 +25,8 @@ class Peer:
     name = ""
     bulk_only = False
     takes_udp = True
+    makes_room = True
+    """Whether a new UDP session takes the place of an old one when there are too many."""
 
     def missing(self) -> str:
         """Why it can't take part; "" if it can."""
@@ -121,6 +123,7 @@ class Nginx(Peer):
     """nginx's stream module, with one worker."""
 
     name = "nginx stream"
+    makes_room = False
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
     """Where Debian has it; elsewhere it is built in or not there."""
 

@@ -97,8 +97,8 @@ class Datagrams(Work):
         self.unit = "query"
 
     def takes(self, peer: Peer) -> bool:
-        """Who can do UDP."""
-        return peer.takes_udp and not peer.bulk_only
+        """Who can do UDP; new ports are too many for who keeps a session for each of them."""
+        return peer.takes_udp and not peer.bulk_only and (peer.makes_room or not self._fresh)
 
     def measure(self, peer: Peer) -> Sample:
         queries = self._bench.queries
