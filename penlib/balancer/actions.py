@@ -305,7 +305,6 @@ def set_source(pen: Steered, args: list[str]) -> None:
 
 def set_transparent(pen: Steered, args: list[str]) -> None:
     arguments.none(args)
-    check_tcp(pen)
     check_transparent()
     pen.settings.transparent = True
 

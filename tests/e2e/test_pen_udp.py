@@ -112,7 +112,7 @@ class TestAddresses:
         assert "UDP has no Unix sockets" in pen.command("listen /sock")
         assert udp.asks(pen, 1) == ["s0"]
 
-    @pytest.mark.parametrize("command", ["http", "peek", "dummy", "idlers 3", "transparent"])
+    @pytest.mark.parametrize("command", ["http", "peek", "dummy", "idlers 3"])
     def test_commands_for_tcp_are_refused(self, udp, command):
         """Their opposites are not: they stand in files that `write` made."""
         pen = udp.start(servers=udp.servers(1))
