@@ -77,6 +77,6 @@ def test_a_name_server_dies_and_comes_back_under_load(lab, udp, name_servers):
     sent, completed = (
         int(re.search(rf"Queries {what}: +(\d+)", load.out)[1]) for what in ("sent", "completed")
     )
-    assert sent > RATE * SECONDS / 2
-    assert sent - completed <= AT_ONCE + sent / 100
+    assert completed, load.out
+    assert sent - completed <= AT_ONCE + sent / 100, load.out
     assert "unexpected" not in (load.out + load.err).lower()
