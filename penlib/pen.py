@@ -3,7 +3,7 @@
 from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen, check_path, control_endpoint, protocol, spec_of
-from penlib.balancer.settings import LEAST, Options, Settings, Terms
+from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
 from penlib.errors import UsageError
@@ -14,12 +14,11 @@ from penlib.usage import Args
 PID_FILE = "pen.pid"
 """For a -p without a file."""
 
-LEAST_TLS = ("ssl23", "tls1", "tls1.1", "tls1.2", "tls1.3")
-"""Of -L; ssl23 is any version, as OpenSSL once called it."""
-
 OBSOLETE = ("-Q", "-D", "-n", "-S")
+WITH_CERTIFICATE = ("-K", "-G", "-A", "-R", "-Z", "-L")
+"""Options that say something about TLS, which -E brings about."""
 
-NOT_WITH_UDP = ("-H", "-E", "-K", "-G", "-A", "-R", "-Z", "-L")
+NOT_WITH_UDP = ("-H", "-E", *WITH_CERTIFICATE)
 """Options of what is carried over TCP."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
@@ -75,6 +74,18 @@ def _refuse(args: Args) -> None:
     for option in NOT_WITH_UDP:
         if args["-U"] and args[option]:
             raise UsageError(f"option {option}: not with -U, it is for TCP")
+    for option in WITH_CERTIFICATE:
+        if args[option] and not args["-E"]:
+            raise UsageError(f"option {option}: only with -E, a certificate")
+    if args["-R"] and not (args["-G"] or args["-A"]):
+        raise UsageError("option -R: only with -G or -A, the CA that client certificates come from")
+    for option in ("-E", "-K", "-G", "-A"):
+        if args[option] == "":
+            raise UsageError(f"option {option}: '' is no file")
+    if args["-L"] is not None and args["-L"] not in TLS_LEAST:
+        old = args["-L"] in ("ssl2", "ssl3")
+        why = "is broken and not supported" if old else f"is none of {', '.join(TLS_LEAST)}"
+        raise UsageError(f"option -L: '{args['-L']}' {why}")
 
 
 def _options(args: Args) -> Options:
@@ -103,7 +114,18 @@ def _options(args: Args) -> Options:
     options.user = args["-u"] or ""
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
+    _set_tls(args, options)
     return options
+
+
+def _set_tls(args: Args, options: Options) -> None:
+    options.certificate = args["-E"] or ""
+    options.key = args["-K"] or ""
+    options.client_authorities = args["-G"] or ""
+    options.client_authority_directory = args["-A"] or ""
+    options.client_required = args["-R"]
+    options.tls_compatible = args["-Z"]
+    options.tls_least = args["-L"] or options.tls_least
 
 
 def _listen(word: str, kind: str, direct: bool) -> address.Endpoint:
@@ -126,31 +148,10 @@ def _settings(args: Args) -> Settings:
     for option, attribute in NUMBERS.items():
         value = _number(args, option, getattr(settings, attribute), LEAST.get(attribute, 0))
         setattr(settings, attribute, value)
-    settings.terms = _terms(args)
     settings.ascii = args["-a"]
     settings.http = args["-H"]
     settings.web_stats = args["-w"] or ""
     return settings
-
-
-def _terms(args: Args) -> Terms:
-    """TLS.  Raises UsageError for options that mean nothing together."""
-    terms = Terms(
-        certificate=args["-E"] or "",
-        key=args["-K"] or "",
-        ca_file=args["-G"] or "",
-        ca_path=args["-A"] or "",
-        require=args["-R"],
-        least=args["-L"] or "",
-        compatible=args["-Z"],
-    )
-    if terms.least and terms.least not in LEAST_TLS:
-        raise UsageError(f"option -L: '{terms.least}' is none of {', '.join(LEAST_TLS)}")
-    if not terms.certificate and terms != Terms():
-        raise UsageError("options -K, -G, -A, -R, -Z and -L need a certificate (-E)")
-    if terms.require and not (terms.ca_file or terms.ca_path):
-        raise UsageError("option -R: whom to believe? -G or -A says that")
-    return terms
 
 
 def _set_mode(args: Args, selection: Selection) -> None:

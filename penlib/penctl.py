@@ -29,6 +29,13 @@ def main(args: Args) -> int:
     return 1 if commands.is_error(head) else 0
 
 
+def ask(endpoint: address.Endpoint, command: str) -> str:
+    """The whole reply to a command, without its last newline.  Raises PenError."""
+    with _connect(endpoint) as sock:
+        reply = b"".join(_replies(sock, os.fsencode(command) + b"\n", str(endpoint)))
+    return reply.decode("utf-8", "replace").removesuffix("\n")
+
+
 def _connect(endpoint: address.Endpoint) -> socket.socket:
     error = PenError(f"{endpoint}: no address")
     for place in resolve(endpoint):

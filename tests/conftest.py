@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support import process
+from support.certificates import Authority
 from support.datagrams import UdpPen
 from support.lab import Lab
 from support.network import private_network
@@ -60,3 +62,14 @@ def network() -> Iterator[None]:
 def udp(lab: Lab) -> UdpPen:
     """pen -U, its servers and its clients."""
     return UdpPen(lab)
+
+
+@pytest.fixture(scope="session")
+def certificates_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="session")
+def ca(certificates_directory: Path) -> Authority:
+    """A certificate authority."""
+    return Authority(certificates_directory, "ca")

@@ -8,28 +8,20 @@ Not here: how commands are called and what they take (commands).
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from penlib import acl, address
 from penlib.address import Endpoint
 from penlib.balancer import arguments, status
 from penlib.balancer.arguments import PREFIX, CommandError
-from penlib.balancer.settings import LEAST
+from penlib.balancer.settings import LEAST, SSL_OPTIONS
 from penlib.balancer.steered import Steered
 from penlib.capabilities import check_transparent
-from penlib.errors import UsageError
+from penlib.errors import PenError, UsageError
 from penlib.servers import LIMIT, Server
 
 RECENT = 300
 """Seconds that `recent` looks back."""
-
-TLS_OPTIONS = (
-    "no_sslv2",
-    "no_sslv3",
-    "no_tlsv1",
-    "no_tlsv1.1",
-    "no_tlsv1.2",
-    "cipher_server_preference",
-)
 
 FASTCLOSE = ("up", "down", "both", "off")
 
@@ -68,44 +60,6 @@ def set_interface(pen: Steered, args: list[str]) -> None:
     if pen.running and name != pen.dsr.interface:
         raise UsageError("direct server return can only be chosen at start-up")
     pen.dsr.interface = name
-
-
-def set_ciphers(pen: Steered, args: list[str]) -> None:
-    if not args:
-        raise UsageError("LIST expected")
-    pen.set_terms(pen.settings.terms._replace(ciphers=":".join(args)))
-
-
-def set_tls_option(pen: Steered, args: list[str]) -> None:
-    option = arguments.required(args, "option")
-    if option not in TLS_OPTIONS:
-        raise UsageError(f"'{option}' is none of {', '.join(TLS_OPTIONS)}")
-    terms = pen.settings.terms
-    if option not in terms.options:
-        pen.set_terms(terms._replace(options=(*terms.options, option)))
-
-
-def set_sni_path(pen: Steered, args: list[str]) -> None:
-    pen.set_terms(pen.settings.terms._replace(sni_path=arguments.required(args, "directory")))
-
-
-def set_alpn(pen: Steered, args: list[str]) -> None:
-    names = tuple(name for word in args for name in word.split(",") if name)
-    pen.set_terms(pen.settings.terms._replace(alpn=names))
-
-
-def accept_interval(pen: Steered, args: list[str]) -> None:
-    arguments.number(arguments.required(args, "seconds"))  # renegotiation is always refused
-
-
-def saved_tls(pen: Steered) -> Iterable[str]:
-    terms = pen.settings.terms
-    yield f"ssl_alpn {','.join(terms.alpn)}".rstrip()
-    if terms.ciphers:
-        yield f"ssl_ciphers {terms.ciphers}"
-    yield from (f"ssl_option {option}" for option in terms.options)
-    if terms.sni_path:
-        yield f"ssl_sni_path {terms.sni_path}"
 
 
 def empty_acl(pen: Steered, args: list[str]) -> None:
@@ -316,6 +270,44 @@ def stop_transparent(pen: Steered, args: list[str]) -> None:
 
 def saved_source(pen: Steered) -> Iterable[str]:
     return [f"source {pen.settings.source.host}"] if pen.settings.source else []
+
+
+def set_tls(attribute: str, check: Callable[[str], Any]) -> Callable[[Steered, list[str]], str | None]:
+    """An action that shows or changes one of the ssl_* settings; `check` answers the value for a word."""
+
+    def run(pen: Steered, args: list[str]) -> str | None:
+        word = arguments.one(args)
+        if word is None:
+            return str(getattr(pen.settings, attribute))
+        _change_tls(pen, attribute, check(word))
+        return None
+
+    return run
+
+
+def _change_tls(pen: Steered, attribute: str, value: object) -> None:
+    before = getattr(pen.settings, attribute)
+    setattr(pen.settings, attribute, value)
+    try:
+        pen.tls_changed()
+    except PenError:
+        setattr(pen.settings, attribute, before)
+        raise
+
+
+def protocols(word: str) -> str:
+    """A list for ALPN (RFC 7301): names of 1 to 255 bytes."""
+    if not all(0 < len(name.encode()) < 256 for name in word.split(",")):
+        raise UsageError(f"'{word}' is not a list of protocols with commas between them")
+    return word
+
+
+def set_ssl_option(pen: Steered, args: list[str]) -> None:
+    word = arguments.required(args, "option")
+    if word not in SSL_OPTIONS:
+        raise UsageError(f"'{word}' is none of {', '.join(SSL_OPTIONS)}")
+    if word not in pen.settings.ssl_options:
+        _change_tls(pen, "ssl_options", [*pen.settings.ssl_options, word])
 
 
 def status_page(pen: Steered, args: list[str]) -> str:

@@ -19,7 +19,7 @@ from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
-from penlib.balancer.settings import Options, Settings, Terms
+from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
 from penlib.balancer.tcp import Tcp
 from penlib.balancer.udp import Udp
@@ -32,7 +32,7 @@ from penlib.selection import Selection
 from penlib.servers import ABUSE, EMERGENCY, Server
 
 if TYPE_CHECKING:
-    from penlib.balancer.tls import Tls
+    from penlib.balancer.tls import Certificates
 
 RESERVE = 64
 """Descriptors for everything but connections: listeners, log, control, pipes, the interpreter."""
@@ -79,10 +79,24 @@ class Pen:
         self.journal = Journal(self.loop, self._lookups, reporter)
         carry = Udp if options.udp else Tcp
         self.traffic: Traffic = carry(self.loop, settings, selection, clients, self.journal, reporter)
-        self._tls: Tls | None = None
+        self.certificates = self._secure()
         self.countries = Countries()
         self.dsr = Dsr(self.loop, settings, selection, reporter, self.now)
         self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
+
+    def _secure(self) -> "Certificates | None":
+        """TLS towards clients, if that is wanted: who does not need it does not load it."""
+        if not self.options.certificate:
+            return None
+        from penlib.balancer.tls import Certificates
+
+        def locate(name: str) -> str:
+            return self.path(self._inside(name))
+
+        made = Certificates(self.options, self.settings, self.reporter, locate)
+        assert isinstance(self.traffic, Tcp)  # -E is refused with -U
+        self.traffic.secure(made)
+        return made
 
     # Starting
 
@@ -110,8 +124,9 @@ class Pen:
         self._configure()
         if self.options.listen is None:
             raise UsageError("no listening address")
+        if self.certificates:
+            self.certificates.load()
         self._limit_descriptors()
-        self._open_tls()
         self._open_listener(user)
         self._open_control(user)
         if self.options.pid_file:
@@ -162,23 +177,6 @@ class Pen:
             )
             settings.conn_max = room
 
-    def _open_tls(self) -> None:
-        """Load the certificates, if there are any; what that takes is loaded before a jail is entered."""
-        if self.settings.terms.certificate:
-            self.set_terms(self.settings.terms, start=True)
-
-    def set_terms(self, terms: Terms, start: bool = False) -> None:
-        """Talk TLS by these terms.  Raises PenError, and then nothing has changed."""
-        from penlib.balancer import tls  # which loads ssl: pens without TLS do without
-
-        tls.check(terms)
-        if self._tls:
-            self._tls.use(terms)
-        elif start and isinstance(self.traffic, Tcp):
-            self._tls = tls.Tls(terms, self.path, self.reporter)
-            self.traffic.channel = self._tls.channel
-        self.settings.terms = terms
-
     def _open_listener(self, user: process.User | None) -> None:
         assert self.options.listen
         if self.dsr.interface:
@@ -220,6 +218,8 @@ class Pen:
         if self.options.jail:
             self._jail = os.path.normpath(os.path.join(self._home, self.options.jail))
             self._home = "/"
+            if self.certificates:
+                self.certificates.confined()
         self.settings.config = self._inside(self.options.config)
         self.running = True
         if self._log:
@@ -284,12 +284,9 @@ class Pen:
     def handle_hup(self) -> None:
         """Reopen the log, resolve the servers again, re-read the -F file."""
         self.journal.reopen()
+        if self.certificates:
+            self.certificates.refresh()
         self._resolve_again()
-        if self._tls:
-            try:
-                self._tls.use(self.settings.terms)
-            except PenError as exc:
-                self.reporter.warn(f"{exc}; the old certificate stays")
         if self.settings.config:
             self._reread(self._read_config(self.settings.config))
 
@@ -403,6 +400,13 @@ class Pen:
         if self.running:
             self._limit_descriptors()
             self.traffic.resume()
+
+    def tls_changed(self) -> None:
+        """One of the ssl_* settings has a new value.  Raises PenError if that can't be meant."""
+        if self.certificates:
+            self.certificates.check()
+            if self.running:
+                self.certificates.load()
 
     def set_idlers(self, number: int) -> None:
         """Keep that many idle connections to the servers."""

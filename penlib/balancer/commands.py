@@ -17,7 +17,7 @@ from penlib import address
 from penlib.address import Endpoint
 from penlib.balancer import actions, arguments
 from penlib.balancer.arguments import PREFIX, CommandError
-from penlib.balancer.settings import LEAST
+from penlib.balancer.settings import LEAST, SSL_OPTIONS
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError, UsageError
 
@@ -53,10 +53,6 @@ def find(words: list[str]) -> tuple[Command, list[str]]:
         return TABLE[f"no {words[1]}"], words[2:]
     if words[0] in TABLE:
         return TABLE[words[0]], words[1:]
-    if words[0] in NOT_YET or (words[0] == "no" and words[1:] and words[1] in NOT_YET):
-        raise CommandError(
-            f"{PREFIX}{' '.join(words[:2] if words[0] == 'no' else words[:1])}: not available yet"
-        )
     raise CommandError(f"{PREFIX}ignoring command starting with '{words[0]}'")
 
 
@@ -130,6 +126,16 @@ def _setting(name: str, attribute: str, text: str, reply: str = "{}") -> Command
         return reply.format(getattr(pen.settings, attribute))
 
     return Command(name, "[N]", text, run, lambda pen: [f"{name} {getattr(pen.settings, attribute)}"])
+
+
+def _tls(name: str, args: str, text: str, check: Callable[[str], object] = str) -> Command:
+    """`NAME [WORD]` for one of the ssl_* settings."""
+
+    def saved(pen: Steered) -> list[str]:
+        value = getattr(pen.settings, name)
+        return [f"{name} {value}"] if value else []
+
+    return Command(name, args, text, actions.set_tls(name, check), saved)
 
 
 def _silent(name: str) -> Command:
@@ -254,6 +260,16 @@ ROWS: list[Command] = [
         "source", "ADDRESS", "the address that connections to servers come from", actions.set_source,
         actions.saved_source,
     ),
+    _tls("ssl_alpn", "[LIST]", "protocols for ALPN, with commas, best first", actions.protocols),
+    _tls("ssl_ciphers", "[LIST]", "ciphers of TLS up to 1.2, as OpenSSL names them"),
+    _setting("ssl_client_renegotiation_interval", "renegotiation_interval",
+             "obsolete: renegotiation is always refused"),
+    _tls("ssl_ocsp_response", "[FILE]", "the OCSP response to send with the -E certificate"),
+    Command(
+        "ssl_option", "OPTION", f"one of {', '.join(SSL_OPTIONS)}", actions.set_ssl_option,
+        lambda pen: [f"ssl_option {name}" for name in pen.settings.ssl_options],
+    ),
+    _tls("ssl_sni_path", "[DIRECTORY]", "certificates by host name: NAME.crt, .key, .ca, .ocsp"),
     Command("status", "", "the status page, in HTML", actions.status_page),
     *_switch("stubborn", "never fail over", lambda pen: pen.selection.mode),
     Command(
@@ -266,17 +282,6 @@ ROWS: list[Command] = [
         "tracking", "[N]", "forget clients after N idle seconds (0: never)", actions.set_tracking,
         lambda pen: [f"tracking {pen.clients.lifetime}"],
     ),
-    Command(
-        "ssl_alpn", "[LIST]", "protocols that TLS clients may choose from, best first", actions.set_alpn,
-        lambda pen: actions.saved_tls(pen) if pen.settings.terms.certificate else [],
-    ),
-    Command("ssl_ciphers", "LIST", "ciphers of TLS up to 1.2", actions.set_ciphers),
-    Command(
-        "ssl_client_renegotiation_interval", "SECONDS", "accepted; renegotiation is always refused",
-        actions.accept_interval,
-    ),
-    Command("ssl_option", "OPTION", "|".join(actions.TLS_OPTIONS), actions.set_tls_option),
-    Command("ssl_sni_path", "DIR", "where names have certificates of their own", actions.set_sni_path),
     Command(
         "tarpit_acl", "[N]", "the list of addresses that are a tarpit (-1: none)", actions.set_tarpit_acl,
         lambda pen: [f"tarpit_acl {pen.settings.tarpit_acl}"] if pen.settings.tarpit_acl >= 0 else [],
@@ -300,9 +305,6 @@ ROWS: list[Command] = [
 ]  # fmt: skip
 
 TABLE = {command.name: command for command in ROWS}
-
-NOT_YET = {"ssl_ocsp_response"}
-"""Commands that pen knows of but does not have yet."""
 
 
 def help_text() -> str:

@@ -166,9 +166,9 @@ def command_line(pen: Steered, path: str) -> str:
     words += ["-f"] if options.foreground else []
     words += ["-U"] if options.udp else []
     words += ["-X"] if options.exit_enabled else []
-    words += ["-R"] if settings.terms.require else []
-    words += ["-Z"] if settings.terms.compatible else []
     words += ["-N"] if pen.selection.mode.forgetful else []
+    words += ["-R"] if options.client_required else []
+    words += ["-Z"] if options.tls_compatible else []
     values = {
         "-c": pen.clients.limit,
         "-x": settings.conn_max,
@@ -180,12 +180,12 @@ def command_line(pen: Steered, path: str) -> str:
         "-u": options.user,
         "-e": _spec(options.emergency),
         "-B": _spec(options.abuse),
+        "-E": options.certificate,
+        "-K": options.key,
+        "-G": options.client_authorities,
+        "-A": options.client_authority_directory,
+        "-L": options.tls_least if options.certificate else "",
         "-F": options.jail.rstrip("/") + path,
-        "-E": settings.terms.certificate,
-        "-K": settings.terms.key,
-        "-G": settings.terms.ca_file,
-        "-A": settings.terms.ca_path,
-        "-L": settings.terms.least,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]
     words += [str(options.listen)] if options.listen else []

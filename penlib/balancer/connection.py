@@ -15,8 +15,8 @@ class Connection:
     """One client's connection and the way to its server."""
 
     __slots__ = (
-        "_then", "active", "address", "client", "counted_down", "counted_up", "deadline", "down", "family",
-        "number", "place", "route", "server", "up",
+        "_then", "active", "address", "client", "client_port", "counted_down", "counted_up", "deadline",
+        "down", "family", "number", "place", "route", "server", "up",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +39,8 @@ class Connection:
         self.client = client
         self.address = address
         """The client as logs name it."""
+        self.client_port = 0
+        """On IPv4 and IPv6."""
         self.server: Server | None = None
         self.route: Route | None = None
         """Where else to try; None once joined."""

@@ -33,6 +33,9 @@ ALL = sys.maxsize
 CHUNK = 64 * 1024
 """Bytes read at once.  Over 128 KiB malloc would map memory for every small message."""
 
+RECORD = 16 * 1024
+"""The most that one TLS record holds, RFC 8446 section 5.1."""
+
 BULK_LEAST = 16 * 1024
 """A splice that moves less than this was not worth it: back to plain copies."""
 
@@ -72,23 +75,22 @@ class Tap(Protocol):
 
 
 class Channel(Protocol):
-    """What stands between the bytes of a side and its descriptor: TLS."""
+    """TLS over a descriptor, which is then read and written through this."""
 
-    @property
-    def sock(self) -> RawSocket:
-        """What owns the descriptor."""
+    sock: RawSocket
+    """Owns the descriptor."""
+    stuck: bool
+    """The last read raised BlockingIOError because something must be written first; who has waited for that
+    sets it to False."""
 
-    def read(self, size: int) -> bytes:
-        """As os.read; what it leaves behind, the descriptor still has."""
+    def read(self) -> bytes:
+        """As os.read; at most RECORD bytes, and nothing that could be read is left inside."""
 
     def write(self, data: bytes | memoryview) -> int:
-        """As os.write; what was not taken has to be written next."""
+        """As os.write; what it did not take must come again first."""
 
-    def farewell(self) -> bytes:
-        """What says that nothing more will be written; to be written; reading goes on."""
-
-    def notify(self) -> None:
-        """Say that nothing more will be written nor read."""
+    def end(self) -> bytes:
+        """What tells the other side that nothing more comes; `write` then passes bytes as they are."""
 
 
 class Owner(Protocol):
@@ -103,7 +105,6 @@ class Side:
 
     __slots__ = (
         "broken",
-        "channel",
         "ended",
         "family",
         "orphan",
@@ -115,16 +116,16 @@ class Side:
         "shut",
         "sock",
         "tap",
-        "told",
+        "tls",
     )
 
     def __init__(self, family: int, sock: RawSocket | None) -> None:
         self.family = family
         self.sock = sock
+        self.tls: Channel | None = None
         self.owner: Owner | None = None
         self.reader: Handler | None = None
         self.tap: Tap | None = None
-        self.channel: Channel | None = None
         self.out: memoryview | None = None
         """What waits to be written to it."""
         self.pipe: Pipe | None = None
@@ -133,8 +134,6 @@ class Side:
         """It has sent its last byte, and that was read."""
         self.shut = False
         """It was told that its peer has ended."""
-        self.told = False
-        """Its channel has said that its peer has ended."""
         self.broken = False
         """Nothing can be written to it any more: it was reset."""
         self.orphan = False
@@ -205,6 +204,31 @@ class Relay:
         self.moved[fd] = 0
         self._sides[fd] = Side(family, sock)
 
+    def secure(self, fd: int, channel: Channel) -> None:
+        """From now on read and write `fd`, which is not joined yet, through TLS."""
+        side = self._sides[fd]
+        if side.sock:
+            side.sock.detach()
+        side.tls, side.sock = channel, channel.sock
+
+    def read(self, fd: int) -> bytes:
+        """What has come from `fd`; empty at its end.  Raises BlockingIOError, OSError."""
+        tls = self._sides[fd].tls
+        return tls.read() if tls else os.read(fd, CHUNK)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write some of `data` to `fd`; answers how much.  Raises BlockingIOError, OSError."""
+        tls = self._sides[fd].tls
+        return tls.write(data) if tls else os.write(fd, data)
+
+    def hang_up(self, fd: int) -> None:
+        """Tell an `fd` that is not joined that nothing more comes."""
+        side = self._sides[fd]
+        with contextlib.suppress(OSError):
+            if side.tls:
+                os.write(fd, side.tls.end())
+            RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)
+
     def join(self, a: int, b: int, owner: Owner, taps: tuple[Tap | None, Tap | None] = (None, None)) -> None:
         """Relay between `a` and `b`, looked at by `taps`, until both have ended or `close`."""
         self._read_from(a, b, owner, *taps)
@@ -218,24 +242,6 @@ class Relay:
         side.reader = reader = self._copy_first if other else self._reader(fd)
         self._loop.watch(fd, READ, reader)
 
-    def secure(self, fd: int, channel: Channel) -> None:
-        """Read and write `fd`, which is not joined yet, through a channel from now on."""
-        self._sides[fd].channel = channel
-
-    def is_secured(self, fd: int) -> bool:
-        """Whether `fd` is read and written through a channel."""
-        return self._sides[fd].channel is not None
-
-    def read(self, fd: int) -> bytes:
-        """Some bytes of `fd`; b"" at its end.  Raises BlockingIOError, OSError."""
-        channel = self._sides[fd].channel
-        return channel.read(CHUNK) if channel else os.read(fd, CHUNK)
-
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        """Write to `fd` what it takes; answers how much.  Raises BlockingIOError, OSError."""
-        channel = self._sides[fd].channel
-        return channel.write(data) if channel else os.write(fd, data)
-
     def give(self, fd: int, data: bytes) -> None:
         """Write `data` to a joined `fd` as if its peer had sent it."""
         side = self._sides[fd]
@@ -243,7 +249,7 @@ class Relay:
             side.out = memoryview(bytes(side.out) + data)
             return
         try:
-            written = self.write(fd, data)
+            written = side.tls.write(data) if side.tls else os.write(fd, data)
         except BlockingIOError:
             written = 0
         except OSError:
@@ -310,15 +316,22 @@ class Relay:
         reader(fd, mask)
 
     def _reader(self, fd: int) -> Handler:
-        side, other = self._sides[fd], self._sides[self.peer[fd]]
-        return self._copy_tapped if side.tap or side.channel or other.channel else self._copy
+        return self._copy_tapped if self._sides[fd].tap or self._is_secure(fd) else self._copy
+
+    def _is_secure(self, fd: int) -> bool:
+        """Whether what `fd` sends must be encrypted or decrypted."""
+        return bool(self._sides[fd].tls or self._sides[self.peer[fd]].tls)
 
     def _copy_tapped(self, fd: int, mask: int) -> None:
-        """As `copy`, for a side that is looked at: never spliced as long as the tap wants the bytes; and for
-        pairs with a channel."""
+        """As `copy`, for a side that is looked at, never spliced as long as the tap wants the bytes; and for
+        TLS, which never is."""
+        side = self._sides[fd]
+        tls = side.tls
         try:
-            data = self.read(fd)
+            data = tls.read() if tls else os.read(fd, CHUNK)
         except BlockingIOError:
+            if tls and tls.stuck:
+                self._loop.watch(fd, WRITE, self._both)
             return
         except OSError:
             self._reset(fd)
@@ -326,24 +339,14 @@ class Relay:
         if not data:
             self._end(fd)
             return
-        side, size = self._sides[fd], len(data)
+        size = len(data)
         self.moved[fd] += size
         if side.tap:
             data = side.tap.feed(data)
         if data:
             self.give(self.peer[fd], data)
-        if size >= BULK_LEAST and self._sides[fd] is side and not side.broken:
-            if side.channel or self._sides[self.peer[fd]].channel:
-                self._untap_bulk(fd)
-            elif size == CHUNK:
-                self._go_bulk_tapped(fd)
-
-    def _untap_bulk(self, fd: int) -> None:
-        """A pair with a channel moves bulk: those who do not look at that need not look any more."""
-        for each in (fd, self.peer[fd]):
-            tap = self._sides[each].tap
-            if tap and tap.unseen() == ALL:
-                self._untap(each)
+        if size == (RECORD if tls else CHUNK) and self._sides[fd] is side and not side.broken:
+            self._go_bulk_tapped(fd)
 
     def _go_bulk(self, fd: int) -> None:
         """A read came back full: from now on `fd` is spliced, as long as that pays."""
@@ -359,6 +362,10 @@ class Relay:
         unseen = tap.unseen() if tap else 0
         if unseen == ALL:
             self._untap(fd)
+        elif self._is_secure(fd):
+            other = self._sides[self.peer[fd]].tap
+            if other and other.unseen() == ALL:
+                self._untap(self.peer[fd])
         elif unseen >= BULK_LEAST and SPLICE_FLAGS:
             self._read_with(fd, self._splice_unseen)
 
@@ -457,7 +464,7 @@ class Relay:
         side = self._sides[fd]
         if side.out:
             try:
-                written = self.write(fd, side.out)
+                written = side.tls.write(side.out) if side.tls else os.write(fd, side.out)
             except BlockingIOError:
                 return True
             except OSError:
@@ -478,7 +485,10 @@ class Relay:
             self._expel(fd, side)
             return False
         assert side.reader
-        self._loop.watch(fd, self._loop.wanted(fd) & ~WRITE, side.reader)
+        stuck = side.tls and side.tls.stuck
+        if side.tls:
+            side.tls.stuck = False
+        self._loop.watch(fd, self._loop.wanted(fd) & ~WRITE | (READ if stuck else 0), side.reader)
         other = self._sides[feeder]
         if not other.ended and not side.broken and not other.paused:
             self._loop.want(feeder, self._loop.wanted(feeder) | READ)
@@ -511,6 +521,11 @@ class Relay:
             and other_idle
             and ((side.ended and (other.ended or self.fastclose(fd))) or (other.ended and self.fastclose(to)))
         ):
+            for one in (fd, to):
+                if self._sides[one].tls:
+                    self._shut(one)
+            if side.out or other.out:
+                return True  # the last word of TLS has still to go
             self.close(fd)
             return False
         if side.ended and other_idle:
@@ -522,26 +537,26 @@ class Relay:
     def _shut(self, fd: int) -> None:
         """Tell `fd` that its peer has ended."""
         side = self._sides[fd]
-        if side.shut:
+        if side.shut or (side.tls and not self._say_end(fd, side, side.tls)):
             return
-        if side.channel and not side.told:
-            side.told = True
-            self.give(fd, side.channel.farewell())
-            if self._sides[fd] is not side or side.out:
-                return  # once it is written, this comes again
         side.shut = True
-        try:
-            RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)  # that of a TLS socket means something else
-        except OSError:
-            return  # it is gone altogether: that is met when reading
-
-    def shut(self, fd: int) -> None:
-        """Tell `fd`, which is not joined any more, that nothing will come any more."""
-        side = self._sides[fd]
-        if side.channel:
-            side.channel.notify()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it is gone altogether: that is met when reading
             RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)
+
+    def _say_end(self, fd: int, side: Side, tls: Channel) -> bool:
+        """End TLS towards `fd`.  Answers whether that is said; else it waits to be written, like data."""
+        word = tls.end()
+        try:
+            written = os.write(fd, word) if word else 0
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            return True
+        if written == len(word):
+            return True
+        side.out = memoryview(word)[written:]
+        self._loop.watch(fd, self._loop.wanted(fd) | WRITE, self._both)
+        return False
 
     def _break(self, fd: int) -> None:
         """Writing to `fd` failed: it was reset.  What it sent before that is still read and passed on."""
@@ -613,6 +628,9 @@ class Relay:
     def close(self, fd: int) -> None:
         """Close the pair of `fd`, or `fd` alone if it is not joined, whatever still waits."""
         side, to = self._sides[fd], self.peer[fd]
+        for one in (fd, to):
+            if one >= 0 and self._sides[one].tls and not self._sides[one].out:
+                self._shut(one)
         if to >= 0:
             other = self._sides[to]
             if not other.ended:
@@ -631,8 +649,6 @@ class Relay:
         side = self._sides[fd]
         if side.pipe:
             side.pipe.close()
-        if side.channel and not (side.told or side.broken or side.orphan):
-            side.channel.notify()
         self._sides[fd] = NOBODY
         self._loop.closing(fd)
         if side.sock:

@@ -1,27 +1,15 @@
 """The numbers and switches of a running pen, with their defaults, and what was typed to start it."""
 
-from typing import NamedTuple
-
 from penlib.address import Endpoint, Place, ServerSpec
 
 LEAST = {"timeout": 1, "multi_accept": 1, "backlog": 50, "pending_max": 1, "clients_max": 1, "conn_max": 1}
 """The smallest value of those settings that have one; less is raised to it."""
 
+TLS_LEAST = ("ssl23", "tls1", "tls1.1", "tls1.2", "tls1.3")
+"""Versions of TLS that may be the oldest one spoken; ssl23 is whatever OpenSSL has."""
 
-class Terms(NamedTuple):
-    """TLS towards clients.  Paths are as typed; empty means not given, or the default."""
-
-    certificate: str = ""
-    key: str = ""
-    ca_file: str = ""
-    ca_path: str = ""
-    require: bool = False
-    least: str = ""
-    compatible: bool = False
-    ciphers: str = ""
-    options: tuple[str, ...] = ()
-    sni_path: str = ""
-    alpn: tuple[str, ...] = ("http/1.1",)
+SSL_OPTIONS = ("no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1.1", "no_tlsv1.2", "cipher_server_preference")
+"""What `ssl_option` takes."""
 
 
 class Settings:
@@ -55,8 +43,18 @@ class Settings:
         self.source: Place | None = None
         self.udp_replies = True
         """Whether a server that does not reply to a first datagram has failed."""
-        self.terms = Terms()
-        """Of TLS towards clients, which there is if they name a certificate."""
+        self.ssl_ciphers = ""
+        """An OpenSSL cipher list for TLS up to 1.2; empty: OpenSSL's own."""
+        self.ssl_options: list[str] = []
+        """Of SSL_OPTIONS."""
+        self.ssl_sni_path = ""
+        """Directory of certificates by host name, or empty."""
+        self.ssl_ocsp_response = ""
+        """File of the default certificate's staple, or empty."""
+        self.ssl_alpn = "http/1.1"
+        """Protocols offered, with commas, best first."""
+        self.renegotiation_interval = 0
+        """Obsolete: there is no renegotiation."""
         self.ascii = False
         self.abort_on_error = False
         self.web_stats = ""
@@ -86,3 +84,14 @@ class Options:
         self.config = ""
         """The -F file as typed."""
         self.log = ""
+        self.certificate = ""
+        """The -E file; with it pen speaks TLS towards clients."""
+        self.key = ""
+        """The -K file; empty: the key is in the certificate's file."""
+        self.client_authorities = ""
+        self.client_authority_directory = ""
+        self.client_required = False
+        """Whether a client must have a certificate."""
+        self.tls_compatible = False
+        self.tls_least = "tls1.2"
+        """Of TLS_LEAST."""

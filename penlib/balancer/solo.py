@@ -7,11 +7,12 @@ A client is left in the way that lets it read the last words: our end is told, a
 is read away for a while.  A close with unread input is a reset, which destroys what is on its way.
 """
 
+import os
 from collections.abc import Callable
 
 from penlib import clock, http, httpanswers
 from penlib.balancer.connection import Connection
-from penlib.balancer.relay import Relay
+from penlib.balancer.relay import CHUNK, Relay
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httphead import BAD_REQUEST, Head
 from penlib.loop import READ, WRITE, Loop
@@ -87,13 +88,13 @@ class Solo:
             self.listen()
 
     def _leave(self) -> None:
-        self._relay.shut(self._fd)
+        self._relay.hang_up(self._fd)
         self._loop.watch(self._fd, READ, self._read_away)
         self._loop.after(LINGER, lambda: self._close(self._connection))
 
     def _read_away(self, fd: int, mask: int) -> None:
         try:
-            data = self._relay.read(fd)
+            data = os.read(fd, CHUNK)
         except BlockingIOError:
             return
         except OSError:

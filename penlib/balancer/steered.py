@@ -12,7 +12,7 @@ from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
 from penlib.balancer.journal import Journal
 from penlib.balancer.names import Names
-from penlib.balancer.settings import Options, Settings, Terms
+from penlib.balancer.settings import Options, Settings
 from penlib.clients import Clients
 from penlib.loop import Loop
 from penlib.report import Reporter
@@ -82,11 +82,11 @@ class Steered(Protocol):
     def settings_changed(self) -> None:
         """A number of `settings` has a new value."""
 
-    def set_terms(self, terms: Terms) -> None:
-        """Talk TLS by these terms.  Raises PenError, and then nothing has changed."""
-
     def set_conn_max(self, number: int) -> None:
         """Allow that many connections, as far as there are descriptors."""
+
+    def tls_changed(self) -> None:
+        """One of the ssl_* settings has a new value.  Raises PenError if that can't be meant."""
 
     def set_idlers(self, number: int) -> None:
         """Keep that many idle connections to the servers."""

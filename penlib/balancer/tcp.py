@@ -21,7 +21,7 @@ from penlib import address, clock, records
 from penlib.balancer.connection import Connection, Table
 from penlib.balancer.dial import OUR_FAULTS, Dialler
 from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
-from penlib.balancer.handshake import Handshake, Shaking
+from penlib.balancer.handshakes import Handshakes, Identities
 from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.relay import Relay, Tap
@@ -67,8 +67,8 @@ class Tcp:
             freed=self._freed,
         )
         self.connections = Table()
-        self.channel: Callable[[int, int], Shaking] | None = None
-        """What makes a TLS channel of an accepted descriptor of that family; None: clients speak plainly."""
+        self._handshakes: Handshakes | None = None
+        """None without TLS."""
         self.idlers = Idlers(loop, self.relay, settings, selection, self._dialler.dial)
         self._dialler.spare = self.idlers.take
         self._settings = settings
@@ -81,8 +81,20 @@ class Tcp:
         self._ready_listeners: list[int] = []
         self._idle_timer: Timer | None = None
         self._accept_failed = False
-        self._spoke: deque[tuple[Connection, int]] = deque()
-        """Connections, and their clients' ports, whose client has spoken and that wait to be dialled."""
+        self._due: deque[Connection] = deque()
+        """Connections whose client has spoken, or has done its handshake, and that wait to be dialled."""
+
+    def secure(self, identities: Identities) -> None:
+        """Speak TLS with all clients."""
+        self._handshakes = Handshakes(
+            self.loop,
+            self.relay,
+            self._settings,
+            self._reporter,
+            identities,
+            done=self._begin,
+            failed=self.end,
+        )
 
     # Listening and admitting
 
@@ -143,7 +155,7 @@ class Tcp:
 
     def _freed(self) -> None:
         """There may be room now."""
-        if self._paused or self._spoke:
+        if self._paused or self._due:
             self.loop.later(self.resume)
 
     def _pause(self) -> None:
@@ -166,8 +178,8 @@ class Tcp:
             self._paused = False
             for fd in self._listeners:
                 self.loop.want(fd, READ)
-        if self._spoke:
-            self.loop.later(self._dial_spoken)
+        if self._due:
+            self.loop.later(self._dial_due)
 
     def _admit(self, fd: int, family: int, sockaddr: Any) -> None:
         """Make a connection of an accepted descriptor and dial."""
@@ -182,56 +194,44 @@ class Tcp:
         now = clock.monotonic()
         client = self._clients.arrive(packed, now)
         connection = Connection(fd, family, client, text.encode(), self.forget)
+        connection.client_port = port
         self.connections.add(connection)
-        if self.channel is None:
-            self.relay.add(fd, family)
-        elif not self._shake(connection, port):
-            return
+        self.relay.add(fd, family)
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: client {text} port {port}")
-        if self.channel is None:
-            self._begin(connection, port, now)
-
-    def _shake(self, connection: Connection, port: int) -> bool:
-        """Begin the TLS handshake; answers whether there is still a client."""
-        assert self.channel
-        fd = connection.down
-        try:
-            channel = self.channel(fd, connection.family)
-        except OSError:
-            self.relay.add(fd, connection.family)
-            self.end(connection)
-            return False
-        self.relay.add(fd, connection.family, channel.sock)
-
-        def then() -> None:
-            if self._is_live(connection):
-                self._begin(connection, port, clock.monotonic())
-
-        shake = Handshake(self.loop, self.relay, self._reporter, connection, channel, then, self.end)
-        shake.begin(self._settings.timeout)
-        return True
-
-    def _begin(self, connection: Connection, port: int, now: float) -> None:
-        """What comes after the accept: usually to dial."""
         connection.active = now
+        if self._handshakes:
+            self._handshakes.begin(connection)
+        else:
+            self._begin(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        """What comes after the accept, and the handshake of TLS: usually to dial."""
         if self._settings.dummy:
             if self._selection.admits(connection.client):
                 WebServer(self.loop, self.relay, connection, self.end).listen()
             else:
                 self.end(connection)
         elif self._settings.peek:
-            self.loop.watch(connection.down, READ, lambda fd, mask: self._peek(connection, port))
+            self.loop.watch(connection.down, READ, lambda fd, mask: self._peek(connection))
+        elif self._handshakes:
+            self._dial_soon(connection)
         else:
-            self._dial(connection, port, now)
+            self._dial(connection)
 
-    def _dial(self, connection: Connection, port: int, now: float) -> None:
-        connection.route = Route(self._selection, connection.client, port, now)
+    def _dial(self, connection: Connection) -> None:
+        connection.route = Route(
+            self._selection, connection.client, connection.client_port, clock.monotonic()
+        )
         self._dialler.dial(connection)
+
+    def _dial_soon(self, connection: Connection) -> None:
+        self._due.append(connection)
+        self.loop.later(self._dial_due)
 
     # Clients that must speak first (`peek`)
 
-    def _peek(self, connection: Connection, port: int) -> None:
+    def _peek(self, connection: Connection) -> None:
         """The client has sent its first bytes, which stay where they are, or has ended."""
         self.loop.want(connection.down, 0)
         try:
@@ -239,17 +239,16 @@ class Tcp:
         except OSError:
             spoke = False
         if spoke:
-            self._spoke.append((connection, port))
-            self.loop.later(self._dial_spoken)
+            self._dial_soon(connection)
         else:
             self.end(connection)
 
-    def _dial_spoken(self) -> None:
-        """Dial for clients that have spoken, as far as connects may be pending."""
-        while self._spoke and self._dialler.pending < self._settings.pending_max:
-            connection, port = self._spoke.popleft()
+    def _dial_due(self) -> None:
+        """Dial for those that wait for it, as far as connects may be pending."""
+        while self._due and self._dialler.pending < self._settings.pending_max:
+            connection = self._due.popleft()
             if self._is_live(connection):
-                self._dial(connection, port, clock.monotonic())
+                self._dial(connection)
 
     def _failed(self, connection: Connection) -> None:
         """No server is left."""
@@ -297,7 +296,7 @@ class Tcp:
     def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
         """The taps of -H."""
         client = b"" if connection.family == socket.AF_UNIX else connection.address
-        forwarded = Forwarded(client, b"https" if self.relay.is_secured(connection.down) else b"http")
+        forwarded = Forwarded(client, b"https" if self._handshakes else b"http")
         rewriter = Rewriter(self.relay, connection, forwarded, lookers, self._refuse, self.loop.later)
         return rewriter.requests, rewriter.replies
 
@@ -317,6 +316,8 @@ class Tcp:
         if not self._is_live(connection):
             return
         if connection.route or connection.up < 0:
+            if self._handshakes:
+                self._handshakes.forget(connection)
             self._dialler.cancel(connection)
             self.relay.close(connection.down)
             self.forget(connection)

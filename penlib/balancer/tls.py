@@ -1,286 +1,322 @@
-"""TLS towards clients: contexts by server name, and channels through which the relay reads and writes.
+"""Certificates: what pen is towards clients, by default and by the name that a client asks for.
 
-A context is made of Terms (certificate, protocols, ciphers ...).  The one of the command line is for all
-clients; with a directory of names (`ssl_sni_path`) a client that asks for a name that has files there gets
-the context of those, made when it is first asked for and again when the files have changed.
+An `Identity` is a certificate with its key, the authorities that client certificates must come from, and
+perhaps a staple; from its files a context of OpenSSL is made.  Each handshake looks whether they have changed
+(a few stats, which are nothing beside its arithmetic), and if so a new context is made.  Files that are no
+good leave the old one in force, which is said.
 
-Python's own ssl module does the work; what it lacks is stapling of OCSP responses.  This module is loaded
-only when there is TLS to be done.
+The files are first read before pen is confined, later inside the jail: those that can't be seen from there
+have not changed.
 
-Not here: when the handshake may take its next step (handshake), what passes through (relay).
+Not here: connections (channel, handshakes).
 """
 
-import contextlib
 import os
-import socket
+import re
 import ssl
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from penlib.balancer.settings import Terms
-from penlib.errors import PenError, UsageError, reason
-from penlib.loop import READ, WRITE
+from penlib.balancer import policy
+from penlib.balancer.channel import Aside, Channel
+from penlib.balancer.settings import Options, Settings
+from penlib.errors import PenError, UsageError, failed
 from penlib.report import Reporter
 
-LEAST = {
-    "ssl23": ssl.TLSVersion.MINIMUM_SUPPORTED,
-    "tls1": ssl.TLSVersion.TLSv1,
-    "tls1.1": ssl.TLSVersion.TLSv1_1,
-    "tls1.2": ssl.TLSVersion.TLSv1_2,
-    "tls1.3": ssl.TLSVersion.TLSv1_3,
-}
-"""What -L calls the least version."""
+CERTIFICATE = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[^-]+-----END [^-]+-----")
+KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+KEY_ENDING, CERTIFICATE_ENDING, AUTHORITY_ENDING, STAPLE_ENDING = ".key", ".crt", ".ca", ".ocsp"
 
-OLD = ("ssl23", "tls1", "tls1.1")
-"""Those that today's security levels would not let be spoken."""
+NO_PYOPENSSL = "the Python module OpenSSL is missing: pip install pyOpenSSL"
 
-OPTIONS = {
-    "no_sslv2": 0,  # there is none any more
-    "no_sslv3": ssl.OP_NO_SSLv3,
-    "no_tlsv1": ssl.OP_NO_TLSv1,
-    "no_tlsv1.1": ssl.OP_NO_TLSv1_1,
-    "no_tlsv1.2": ssl.OP_NO_TLSv1_2,
-    "cipher_server_preference": ssl.OP_CIPHER_SERVER_PREFERENCE,
-}
-"""What the command ssl_option knows."""
-
-NAMES = 1000
-"""Contexts of server names that are kept: some 100 kB each."""
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Of each file: inode, size, time of change; None if it can't be seen."""
 
 
-def check(terms: Terms) -> None:
-    """Raises UsageError for ciphers, protocols and the like that can't be."""
-    _context(terms)
+class Files(NamedTuple):
+    """Where an identity comes from: paths, empty for what it does not have."""
+
+    certificate: str
+    key: str
+    authorities: str
+    authority_directory: str
+    staple: str
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is a certificate and a key."""
+        return bool(_seen(self.certificate) and _seen(self.key))
+
+    def stamp(self) -> Stamp:
+        """Differs once one of them has changed."""
+        return tuple(_seen(path) for path in self)
 
 
-def _context(terms: Terms) -> ssl.SSLContext:
-    """All of a context but its certificates."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = LEAST[terms.least] if terms.least else ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    if terms.compatible:
-        context.options |= ssl.OP_ALL
-    else:
-        context.options &= ~ssl.OP_ALL
-    for option in terms.options:
-        context.options |= OPTIONS[option]
-    ciphers = terms.ciphers or ("DEFAULT:@SECLEVEL=0" if terms.least in OLD else "")
-    if ciphers:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError as exc:
-            raise UsageError(f"'{ciphers}': no such ciphers") from exc
-    if terms.alpn:
-        try:
-            context.set_alpn_protocols(list(terms.alpn))
-        except (ssl.SSLError, ValueError, OverflowError) as exc:
-            raise UsageError(f"'{','.join(terms.alpn)}': no protocol names") from exc
-    return context
-
-
-def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Raises PenError naming the file."""
-
-    def password() -> str:
-        raise PenError(f"key {key}: it is encrypted, and there is nobody to ask for its password")
-
-    for path in (certificate, key):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as exc:
-            raise PenError(f"{path}: {reason(exc)}") from exc
+def _seen(path: str) -> tuple[int, int, int] | None:
     try:
-        context.load_cert_chain(certificate, key, password)
-    except (ssl.SSLError, ValueError) as exc:
-        raise PenError(f"certificate {certificate}, key {key}: {_why(exc)}") from exc
-
-
-def _trust(context: ssl.SSLContext, file: str, directory: str) -> None:
-    """Check clients' certificates against these authorities."""
-    if not file and not directory:
-        return
-    for path in filter(None, (file, directory)):
-        if not os.access(path, os.R_OK):
-            raise PenError(
-                f"{path}: {'Permission denied' if os.path.exists(path) else 'No such file or directory'}"
-            )
-    try:
-        context.load_verify_locations(file or None, directory or None)
-        if file:  # whose certificates a client may choose from
-            context.load_verify_locations(cafile=file)
-    except (OSError, ValueError) as exc:
-        raise PenError(f"{file or directory}: {_why(exc)}") from exc
-    context.verify_mode = ssl.CERT_OPTIONAL
-
-
-def _why(exc: Exception) -> str:
-    """The reason in OpenSSL's words, which are behind codes of its own."""
-    if isinstance(exc, ssl.SSLError) and exc.reason:
-        return exc.reason.replace("_", " ").lower()
-    return "no certificate or key in PEM format" if isinstance(exc, ssl.SSLError) else str(exc)
-
-
-class Channel:
-    """One client's TLS: what relay wants of it.  Would-block is BlockingIOError, a break another OSError."""
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        self.sock = sock
-        self._said = False
-
-    def handshake(self) -> int:
-        """One step; answers READ or WRITE for what to wait, or 0 when it is done.  Raises OSError."""
-        try:
-            self.sock.do_handshake()
-        except ssl.SSLWantReadError:
-            return READ
-        except ssl.SSLWantWriteError:
-            return WRITE
-        except ValueError as exc:  # the name a client asks for can be anything
-            raise OSError(str(exc)) from exc
-        return 0
-
-    def read(self, size: int) -> bytes:
-        """Decrypted bytes, a record at most, so that nothing stays behind; b"" at the end."""
-        try:
-            return self.sock.read(size)
-        except ssl.SSLZeroReturnError:  # what read says of the client's end once we have told ours
-            return b""
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-
-    def write(self, data: bytes | memoryview) -> int:
-        """How many bytes were taken."""
-        if self._said:
-            return os.write(self.sock.fileno(), data)
-        try:
-            return self.sock.send(data)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-
-    def farewell(self) -> bytes:
-        """The encrypted words that nothing more will be written (close_notify), to be written as they are, as
-        is whatever is written from now on.  The client may go on, and is still read.
-
-        OpenSSL's own way of saying it looks at once for the answer, and takes it for an error, for good, if
-        the client has sent something else meanwhile.  So the words are said into a pair of sockets of our own
-        that stand in for the real one.
-        """
-        self._said = True
-        fd = self.sock.fileno()
-        mouth, ear = socket.socketpair()
-        with mouth, ear:
-            mouth.setblocking(False)
-            ear.setblocking(False)
-            real = os.dup(fd)
-            try:
-                os.dup2(mouth.fileno(), fd, inheritable=False)
-                with contextlib.suppress(OSError, ValueError):
-                    self.sock.unwrap()
-            finally:
-                os.dup2(real, fd, inheritable=False)
-                os.close(real)
-            with contextlib.suppress(OSError):
-                return ear.recv(4096)
-        return b""
-
-    def notify(self) -> None:
-        """Say the same before the end of everything, if it can be said at once."""
-        if not self._said:
-            with contextlib.suppress(OSError, ValueError):
-                self.sock.unwrap()
-
-
-class Tls:
-    """The contexts of a pen."""
-
-    def __init__(self, terms: Terms, path: Callable[[str], str], reporter: Reporter) -> None:
-        """`path` tells where a file is.  Raises PenError."""
-        self._path = path
-        self._reporter = reporter
-        self._names: dict[str, tuple[tuple[Any, ...], ssl.SSLContext | None]] = {}
-        self.use(terms)
-
-    def use(self, terms: Terms) -> None:
-        """Make the contexts anew.  Raises PenError, and then the old ones stay."""
-        context = _context(terms)
-        certificate = self._path(terms.certificate)
-        _load(context, certificate, self._path(terms.key) if terms.key else certificate)
-        _trust(
-            context, terms.ca_file and self._path(terms.ca_file), terms.ca_path and self._path(terms.ca_path)
-        )
-        if terms.require:
-            context.verify_mode = ssl.CERT_REQUIRED
-        if terms.sni_path:
-            context.sni_callback = self._choose
-        self._terms, self._default = terms, context
-        self._names.clear()
-
-    def channel(self, fd: int, family: int) -> Channel:
-        """A channel over an accepted descriptor, which it owns from now on.  Raises OSError."""
-        sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
-        sock.setblocking(False)
-        try:
-            return Channel(
-                self._default.wrap_socket(
-                    sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=True
-                )
-            )
-        except ValueError as exc:
-            raise OSError(str(exc)) from exc
-
-    def _choose(self, sock: ssl.SSLObject, name: str, context: ssl.SSLContext) -> None:
-        """The client has asked for a server name, or (None) has not."""
-        if name and "/" not in name and not name.startswith("."):
-            found = self._named(name.lower())
-            if found:
-                sock.context = found
-
-    def _named(self, name: str) -> ssl.SSLContext | None:
-        """The context for a name: that of its files, or none."""
-        base = os.path.join(self._path(self._terms.sni_path), name)
-        files = [Path(f"{base}.{kind}") for kind in ("key", "crt", "ca")]
-        stamps = tuple(map(_stamp, files))
-        if not (stamps[0] and stamps[1]):
-            self._names.pop(name, None)
-            return None
-        before = self._names.get(name)
-        if before and before[0] == stamps:
-            return before[1]
-        made = self._made(name, files, bool(stamps[2])) or (before and before[1])
-        if len(self._names) >= NAMES:
-            self._names.clear()
-        self._names[name] = stamps, made
-        return made
-
-    def _made(self, name: str, files: list[Path], trusts: bool) -> ssl.SSLContext | None:
-        key, certificate, authorities = map(str, files)
-        context = _context(self._terms)
-        try:
-            _load(context, certificate, key)
-            if trusts:
-                _trust(context, authorities, "")
-        except PenError as exc:
-            self._reporter.warn(f"server name {name}: {exc}")
-            return None
-        if self._terms.require:
-            context.verify_mode = ssl.CERT_REQUIRED
-            if not trusts:
-                _trust_as(context, self._default)
-        return context
-
-
-def _trust_as(context: ssl.SSLContext, other: ssl.SSLContext) -> None:
-    """The authorities of another context."""
-    for certificate in other.get_ca_certs(binary_form=True):
-        context.load_verify_locations(cadata=certificate)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; None if it is not there."""
-    try:
-        found = path.stat()
+        found = os.stat(path) if path else None
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
+
+
+class Identity(NamedTuple):
+    """Files as they were at some time, and the context made of them; None if they were no good."""
+
+    files: Files
+    stamp: Stamp
+    context: Any
+
+
+class Certificates:
+    """All identities of one pen.  `locate` finds a file that the administrator has named."""
+
+    def __init__(
+        self, options: Options, settings: Settings, reporter: Reporter, locate: Callable[[str], str]
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._reporter = reporter
+        self._locate = locate
+        self._aside = Aside()
+        self._policy: policy.Policy | None = None
+        self._default: Identity | None = None
+        self._names: dict[str, Identity] = {}
+        self._can_staple = True
+
+    # What the administrator says
+
+    def check(self) -> None:
+        """See that the settings can be meant.  Raises PenError."""
+        policy.policy(self._options, self._settings)
+        directory = self._settings.ssl_sni_path
+        if directory and not os.path.isdir(self._locate(directory)):
+            raise UsageError(f"'{directory}' is not a directory that can be read")
+        staple = self._settings.ssl_ocsp_response
+        if staple:
+            _read(self._locate(staple), f"OCSP response {staple}")
+            _load_stapled()
+
+    def load(self) -> None:
+        """Make everything anew, from files and settings.  Raises PenError, and then nothing has changed."""
+        before = self._policy
+        self._policy = policy.policy(self._options, self._settings)
+        files = self._default_files()
+        try:
+            self._default = Identity(files, files.stamp(), self._context(files))
+        except PenError:
+            self._policy = before
+            raise
+        self._names = {}
+        for name in self._names_there():
+            self._find(name)
+
+    def confined(self) -> None:
+        """Files are named differently now: as they are seen from here, they have not changed."""
+        assert self._default
+        self._default = _as_seen(self._default, self._default_files())
+        self._names = {name: _as_seen(found, self._files_of(name)) for name, found in self._names.items()}
+
+    def refresh(self) -> None:
+        """Look at all files now."""
+        for name in ("", *self._names):
+            self._find(name)
+
+    # Which identity
+
+    @property
+    def by_name(self) -> bool:
+        """Whether clients that name a host may get a certificate of its own."""
+        return bool(self._settings.ssl_sni_path)
+
+    def channel(self, fd: int, family: int, name: str) -> Channel:
+        """TLS over `fd` as the host called `name`; the default if that has no files.  Raises OSError."""
+        context = self._find(name)
+        if isinstance(context, ssl.SSLContext):
+            return Channel(context, fd, family, self._aside)
+        from penlib.balancer.stapled import Stapled
+
+        return Stapled(context, fd, family, self._aside)
+
+    def _find(self, name: str) -> Any:
+        """The context for clients that ask for `name`, of the files as they are now."""
+        own = self._named(name) if name and self.by_name and _is_plain(name) else None
+        if own and own.context:
+            return own.context
+        assert self._default
+        self._default = self._current(self._default, self._default_files())
+        return self._default.context
+
+    def _named(self, name: str) -> Identity | None:
+        known, files = self._names.get(name), self._files_of(name)
+        if not files.are_there and not (known and (files, files.stamp()) == known[:2]):
+            self._names.pop(name, None)
+            return None
+        self._names[name] = found = self._current(known, files)
+        return found
+
+    def _current(self, known: Identity | None, files: Files) -> Identity:
+        """`known`, or what its files are now; if those are no good that is said, once, and the old context
+        stays."""
+        stamp = files.stamp()
+        if known and (files, stamp) == known[:2]:
+            return known
+        context = known.context if known else None
+        try:
+            context = self._context(files)
+        except PenError as exc:
+            stays = "the old certificate stays" if context else "clients get the default certificate"
+            self._reporter.warn(f"{exc}; {stays}")
+        return Identity(files, stamp, context)
+
+    # Files
+
+    def _default_files(self) -> Files:
+        options = self._options
+        named = (
+            options.certificate,
+            options.key or options.certificate,
+            options.client_authorities,
+            options.client_authority_directory,
+            self._settings.ssl_ocsp_response,
+        )
+        return Files(*(self._locate(name) if name else "" for name in named))
+
+    def _files_of(self, name: str) -> Files:
+        base = os.path.join(self._locate(self._settings.ssl_sni_path), name)
+        default = self._default_files()
+        own = _seen(base + AUTHORITY_ENDING) is not None
+        return Files(
+            base + CERTIFICATE_ENDING,
+            base + KEY_ENDING,
+            base + AUTHORITY_ENDING if own else default.authorities,
+            "" if own else default.authority_directory,
+            base + STAPLE_ENDING,
+        )
+
+    def _names_there(self) -> list[str]:
+        if not self.by_name:
+            return []
+        try:
+            files = os.listdir(self._locate(self._settings.ssl_sni_path))
+        except OSError as exc:
+            self._reporter.warn(str(failed(f"ssl_sni_path {self._settings.ssl_sni_path}", exc)))
+            return []
+        return sorted(
+            name.removesuffix(CERTIFICATE_ENDING) for name in files if name.endswith(CERTIFICATE_ENDING)
+        )
+
+    def _context(self, files: Files) -> Any:
+        """A context of OpenSSL.  Raises PenError that names the file."""
+        assert self._policy
+        _check_pem(files.certificate, CERTIFICATE, "certificate")
+        _check_pem(files.key, KEY, "key")
+        authorities = _authorities(files)
+        staple = _read(files.staple, "OCSP response") if _seen(files.staple) else b""
+        if staple and self._stapling():
+            from penlib.balancer import stapled
+
+            try:
+                return stapled.context(self._policy, files.certificate, files.key, authorities, staple)
+            except OSError as exc:
+                raise PenError(f"certificate {files.certificate}: {_words(exc)}") from exc
+        made = policy.bare_context(self._policy)
+        try:
+            made.load_cert_chain(files.certificate, files.key, password=_no_password)
+        except (OSError, ValueError) as exc:
+            raise PenError(f"certificate {files.certificate}: {_words(exc)}") from exc
+        if authorities:
+            try:
+                made.load_verify_locations(cadata=b"\n".join(authorities).decode("ascii", "replace"))
+            except OSError as exc:
+                raise PenError(f"client CA {files.authorities}: {_words(exc)}") from exc
+            made.verify_mode = ssl.CERT_REQUIRED if self._policy.required else ssl.CERT_OPTIONAL
+        return made
+
+    def _stapling(self) -> bool:
+        """Whether staples can be sent; if not, that is said once."""
+        if self._can_staple:
+            try:
+                _load_stapled()
+            except PenError as exc:
+                self._can_staple = False
+                self._reporter.warn(f"OCSP responses are not sent: {exc}")
+        return self._can_staple
+
+
+def _as_seen(identity: Identity, files: Files) -> Identity:
+    return identity._replace(files=files, stamp=files.stamp())
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a client's word may be part of a file name."""
+    return (
+        name.isascii()
+        and name.isprintable()
+        and "/" not in name
+        and not name.startswith(".")
+        and len(name) < 250
+    )
+
+
+def _load_stapled() -> None:
+    try:
+        import penlib.balancer.stapled  # noqa: F401
+    except ImportError:
+        raise PenError(NO_PYOPENSSL) from None
+
+
+def _read(path: str, what: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise failed(f"{what} {path}" if path not in what else what, exc) from exc
+
+
+def _check_pem(path: str, wanted: re.Pattern[bytes], what: str) -> None:
+    if not wanted.search(_read(path, what)):
+        raise PenError(f"{what} {path}: there is no {what} in it (PEM is expected)")
+
+
+def _authorities(files: Files) -> list[bytes]:
+    """The certificates, in PEM, of those who sign client certificates.
+
+    All that a directory holds is read now: later it may be out of sight.
+    """
+    found: list[bytes] = []
+    if files.authorities:
+        found += CERTIFICATE.findall(_read(files.authorities, "client CA"))
+        if not found:
+            raise PenError(f"client CA {files.authorities}: there is no certificate in it (PEM is expected)")
+    if files.authority_directory:
+        what = f"client CA {files.authority_directory}"
+        try:
+            names = sorted(os.listdir(files.authority_directory))
+        except OSError as exc:
+            raise failed(what, exc) from exc
+        paths = [os.path.join(files.authority_directory, name) for name in names]
+        held = [
+            pem
+            for path in paths
+            if os.path.isfile(path)
+            for pem in CERTIFICATE.findall(_read(path, "client CA"))
+        ]
+        if not held:
+            raise PenError(f"{what}: there is no certificate in it (PEM is expected)")
+        found += held
+    return list(dict.fromkeys(found))
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted, and nobody is there to type a password")
+
+
+def _words(exc: Exception) -> str:
+    """OpenSSL's reason, in words."""
+    name = exc.reason if isinstance(exc, ssl.SSLError) else None
+    if name == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to it"
+    if "PEM lib" in str(exc):
+        return "it or its key can't be decoded"
+    return name.lower().replace("_", " ") if name else str(exc) or type(exc).__name__

@@ -3,17 +3,18 @@ names in /etc/hosts, the real low ports, real daemons, and clients that show who
 
 import contextlib
 import os
+import shutil
 import struct
 
 import pytest
 from support.backend import http
-from support.certificates import Authority
 from support.client import Client, ask
 from support.loghost import LogHost, send
 from support.network import add_address, inside, join, names
 from support.penlogd import line, record
 from support.ports import listens
 from support.programs import needs, tool
+from support.tls import TlsClient
 from support.waiting import wait_until
 
 pytestmark = needs("root", "unshare", "mount", "ip")
@@ -142,6 +143,26 @@ def test_in_the_background(lab, shell, cluster, typed, listener, servers, expect
         wait_until(lambda: log.read_text().startswith("127.0.9.99 "))
 
 
+def test_tls(lab, shell, ca):
+    """In front of servers that speak none."""
+    shutil.copy(ca.issue("lbhost").both, lab.directory / "mycert.pem")
+    for name in ("host1", "host2"):
+        lab.backend(http, host=ADDRESSES[name], port=80)
+    typed = "pen -l pen.log -p -E mycert.pem lbhost:443 host1:80 host2:80"
+    assert lab.run_words([*shell, typed]) == (0, "", "")
+
+    def visit(source):
+        with TlsClient(place("lbhost:443"), source=source) as client:
+            return client.get()
+
+    assert [visit(source) for source in CLIENTS] == ALTERNATELY
+    assert [visit(source) for source in CLIENTS] == ALTERNATELY, "they come back"
+    log = lab.directory / "pen.log"
+    wait_until(lambda: log.read_text().count(" GET / HTTP/1.1\n") == 16)
+    assert log.read_text().startswith(f"{CLIENTS[0]} ")
+    assert (lab.directory / "pen.pid").exists()
+
+
 @pytest.mark.parametrize(
     ("typed", "listener", "servers", "expected"), FOREGROUND, ids=[row[0] for row in FOREGROUND]
 )
@@ -153,24 +174,6 @@ def test_in_the_foreground(lab, shell, cluster, typed, listener, servers, expect
     assert visits(address) == expected
     assert pen.alive
     assert CLIENTS[0] in pen.err, "debugging is on"
-
-
-@needs("openssl", "curl")
-def test_tls_in_front_of_plain_servers(lab, shell):
-    """`pen -l pen.log -p -E mycert.pem lbhost:443 host1:80 host2:80`, asked by curl."""
-    mycert = Authority(lab.directory / "authority").bundle("lbhost")
-    lab.write("mycert.pem", mycert.read_text())
-    for number, name in enumerate(("host1", "host2")):
-        lab.backend(http, host=ADDRESSES[name], port=80, name=f"s{number}")
-    done = lab.run_words([*shell, "pen -l pen.log -p -E mycert.pem lbhost:443 host1:80 host2:80"])
-    assert done == (0, "", "")
-    asked = [
-        lab.run_words([*shell, f"curl -ks --interface {client} https://lbhost/page"]).out
-        for client in CLIENTS[:4]
-    ]
-    assert [answer.strip() for answer in asked] == ["s0", "s1", "s0", "s1"]
-    log = lab.directory / "pen.log"
-    wait_until(lambda: log.read_text().count(" GET /page HTTP/1.1\n") == 4, "the decrypted requests")
 
 
 def test_without_a_server_yet(lab, shell):

@@ -425,9 +425,6 @@ class TestErrors:
     def test_source(self, lab):
         check(lab.pen(), ("source 1.2.3", "unable to set source address to '1.2.3'\n"))
 
-    def test_what_is_not_there_yet(self, lab):
-        assert "not available yet" in lab.pen().command("ssl_ocsp_response f")
-
     def test_a_malformed_command_changes_nothing(self, lab):
         pen = lab.pen(servers=lab.backends(1))
         before = pen.command("servers")

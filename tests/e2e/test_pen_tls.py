@@ -1,537 +1,348 @@
-"""TLS towards clients: openssl, curl and Python's ssl as the clients, plain servers behind pen."""
+"""TLS towards clients, as openssl, curl and Python's ssl see it."""
 
-import _socket
-import contextlib
-import hashlib
-import os
 import re
-import select
-import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
-from support.backend import echo
-from support.certificates import Authority
-from support.ports import free_port
-from support.process import open_files, rss
-from support.programs import find, needs
-from support.waiting import wait_until
+from support.backend import http, silent
+from support.certificates import Authority, Certificate
+from support.programs import needs
+from support.tls import SlowClient, TlsClient, context
+from support.waiting import stays, wait_until
 
 pytestmark = needs("openssl")
 
 
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory):
-    made = Authority(tmp_path_factory.mktemp("certificates"))
-    made.pem = made.bundle("pen.example")
-    return made
+def bye(conn, backend):
+    """Say the name and close."""
+    conn.sendall(backend.name.encode() + b"\n")
 
 
 @pytest.fixture
-def tls(lab, authority):
-    """pen -E before servers that echo."""
-
-    def start(*options, servers=None, **more):
-        behind = [lab.backend(echo)] if servers is None else servers
-        return lab.pen("-E", str(authority.pem), *options, servers=behind, **more)
-
-    return start
+def pen(lab, ca):
+    return lab.pen("-E", ca.issue("localhost").both, servers=[lab.backend(bye)])
 
 
-def connect(pen, authority=None, name="pen.example", source=None, seconds=15, **settings):
-    """A TLS connection; `settings` are attributes of the client's context."""
-    context = ssl.create_default_context(cafile=authority.file if authority else None)
-    if authority is None:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate := settings.pop("certificate", None):
-        context.load_cert_chain(*certificate)
-    if alpn := settings.pop("alpn", None):
-        context.set_alpn_protocols(alpn)
-    for key, value in settings.items():
-        setattr(context, key, value)
-    sock = socket.create_connection(pen.address, timeout=seconds)
-    return context.wrap_socket(sock, server_hostname=name)
+def s_client(lab, pen, *words, **more):
+    host, port = pen.address
+    typed = ["openssl", "s_client", "-connect", f"{host}:{port}", "-ign_eof", *map(str, words)]
+    return lab.run_words(typed, **more)
 
 
-def at(pen):
-    return "{}:{}".format(*pen.address)
+class TestVersions:
+    @pytest.mark.parametrize(("option", "version"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
+    def test_both_are_spoken(self, lab, ca, pen, option, version):
+        seen = s_client(
+            lab, pen, option, "-CAfile", ca.cert, "-verify_return_error", "-verify_hostname", "localhost"
+        )
+        assert seen.code == 0
+        assert re.search(rf"^New, {version}", seen.out, re.MULTILINE), seen
+        assert "s0\n" in seen.out
+
+    def test_the_end_is_told_with_close_notify(self, lab, pen):
+        """Without it, OpenSSL says unexpected eof."""
+        seen = s_client(lab, pen, "-msg")
+        assert "close_notify" in seen.out
+        assert "unexpected eof" not in seen.err
+
+    def test_older_ones_are_not(self, lab, pen):
+        assert s_client(lab, pen, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0").code
+
+    @pytest.mark.parametrize("least", ["tls1", "tls1.1", "ssl23"])
+    def test_older_ones_on_request(self, lab, ca, least):
+        pen = lab.pen("-E", ca.issue("x").both, "-L", least, servers=[lab.backend(bye)])
+        seen = s_client(lab, pen, "-tls1_1", "-cipher", "DEFAULT:@SECLEVEL=0")
+        assert "Protocol  : TLSv1.1" in seen.out, seen
+
+    def test_only_the_newest_on_request(self, lab, ca):
+        pen = lab.pen("-E", ca.issue("x").both, "-L", "tls1.3", servers=[lab.backend(bye)])
+        assert s_client(lab, pen, "-tls1_2").code
+        assert "New, TLSv1.3" in s_client(lab, pen).out
+
+    def test_compatibility(self, lab, ca):
+        pen = lab.pen("-Z", "-E", ca.issue("x").both, servers=[lab.backend(bye)])
+        assert "s0\n" in s_client(lab, pen).out
+
+    @pytest.mark.parametrize("least", ["ssl2", "ssl3", "tls1.4", ""])
+    def test_what_is_no_version(self, lab, ca, least):
+        done = lab.run("pen", "-f", "-E", ca.issue("x").both, "-L", least, "10000", "127.0.0.1:1")
+        assert done.code == 2
+        assert done.err.startswith(f"pen: option -L: '{least}' is ")
 
 
-def s_client(pen, *words, text=b"hello\n"):
-    """What `openssl s_client` says."""
-    done = subprocess.run(
-        [find("openssl"), "s_client", "-connect", at(pen), *words],
-        input=text, capture_output=True, timeout=30, check=False,
-    )  # fmt: skip
-    return done.stdout.decode("latin-1") + done.stderr.decode("latin-1")
+class TestCertificate:
+    def test_chain_and_key_in_files_of_their_own(self, lab, ca):
+        made = ca.issue("localhost")
+        pen = lab.pen("-E", made.cert, "-K", made.key, servers=[lab.backend(bye)])
+        assert "s0\n" in s_client(lab, pen, "-CAfile", ca.cert, "-verify_return_error").out
 
-
-def receive(sock, size):
-    data = b""
-    while len(data) < size and (more := sock.recv(size - len(data))):
-        data += more
-    return data
-
-
-def end_of_ours(sock):
-    """End what we send, and go on reading.  Python's ssl can't say close_notify while data comes."""
-    _socket.socket.shutdown(sock, socket.SHUT_WR)
-
-
-def exchange(sock, data):
-    """Send all of `data` and read all that comes, at the same time; the digest and size of that."""
-    digest, size, left = hashlib.sha256(), 0, memoryview(data)
-    sock.setblocking(False)
-    while True:
-        moved = False
-        if left:
-            with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                left = left[sock.send(left[:65536]) :]
-                moved = True
-            if not left:
-                end_of_ours(sock)
-        with contextlib.suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            chunk = sock.recv(1 << 16)
-            if not chunk:
-                return digest.digest(), size
-            digest.update(chunk)
-            size += len(chunk)
-            moved = True
-        if not moved:
-            ready = select.select([sock], [sock] if left else [], [], 20)
-            assert ready[0] or ready[1], "it stalls"
-
-
-class TestProtocol:
-    @pytest.mark.parametrize(("word", "shown"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
-    def test_versions(self, tls, authority, word, shown):
-        said = s_client(tls(), word, "-CAfile", str(authority.file), "-verify_return_error")
-        assert f"New, {shown}" in said
-        assert "Verify return code: 0 (ok)" in said
-
-    def test_least_version(self, tls):
-        assert "TLSv1.3" in s_client(pen := tls("-L", "tls1.3"), "-tls1_3")
-        assert "alert protocol version" in s_client(pen, "-tls1_2")
-
-    @pytest.mark.parametrize("least", ["ssl23", "tls1"])
-    def test_old_versions_if_they_are_asked_for(self, tls, least):
-        pen = tls("-L", least, "-Z")
-        assert "New, TLSv1.0" in s_client(pen, "-tls1", "-cipher", "DEFAULT:@SECLEVEL=0")
-
-    def test_not_by_default(self, tls):
-        assert "New, TLSv1.0" not in s_client(tls(), "-tls1", "-cipher", "DEFAULT:@SECLEVEL=0")
-
-    def test_the_chain_is_sent(self, tls):
-        assert s_client(tls(), "-showcerts").count("BEGIN CERTIFICATE") >= 2
-
-    def test_a_key_of_its_own_file(self, lab, authority):
-        certificate, key = authority.sign("two.example")
-        pen = lab.pen("-E", str(certificate), "-K", str(key), servers=[lab.backend(echo)])
-        with connect(pen, authority, "two.example") as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
-
-    def test_alpn(self, tls):
-        pen = tls()
-        with connect(pen, alpn=["h2", "http/1.1"]) as sock:
-            assert sock.selected_alpn_protocol() == "http/1.1"
-        assert pen.command("ssl_alpn h2,http/1.1") == ""
-        with connect(pen, alpn=["http/1.1", "h2"]) as sock:
-            assert sock.selected_alpn_protocol() == "h2"
-        with connect(pen) as sock:
-            assert sock.selected_alpn_protocol() is None
-
-    def test_ciphers_and_options(self, tls):
-        pen = tls("-O", "ssl_ciphers ECDHE-ECDSA-AES256-GCM-SHA384", "-O", "ssl_option no_tlsv1.1")
-        assert "ECDHE-ECDSA-AES256-GCM-SHA384" in s_client(pen, "-tls1_2")
-        assert pen.command("ssl_option no_tlsv1.2") == ""
-        assert "alert protocol version" in s_client(pen, "-tls1_2")
-        assert "no such ciphers" in pen.command("ssl_ciphers NONSENSE")
-        assert "no_tls" in pen.command("ssl_option nonsense")
-        assert pen.command("ssl_client_renegotiation_interval 3600") == ""
-
-    def test_renegotiation_is_refused(self, tls):
-        said = s_client(tls(), "-tls1_2", text=b"R\n")
-        assert re.search(r"RENEGOTIATING.*(no renegotiation|error)", said, re.DOTALL)
-
-    @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-    def test_sessions_are_resumed(self, lab, tls, version):
-        pen = tls()
-        session = lab.directory / "session"
-        with subprocess.Popen(
-            [find("openssl"), "s_client", version, "-connect", at(pen), "-sess_out", str(session)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        ) as client:  # fmt: skip
-            client.stdin.write(b"hello\n")
-            client.stdin.flush()
-            for line in client.stdout:
-                if line == b"hello\n":
-                    break
-            client.stdin.close()
-        assert "Reused, " in s_client(pen, version, "-sess_in", str(session))
-
-
-class TestNames:
-    @pytest.fixture
-    def named(self, lab, tls, authority):
-        directory = lab.directory / "names"
-        directory.mkdir()
-        for name in ("one.example", "two.example"):
-            certificate, key = authority.sign(name)
-            (directory / f"{name}.crt").write_bytes(certificate.read_bytes())
-            (directory / f"{name}.key").write_bytes(key.read_bytes())
-        return tls("-O", "ssl_sni_path names")
-
-    @staticmethod
-    def who(pen, authority, name):
-        """The name in the certificate that is shown to whom asks for `name`."""
-        with connect(pen, authority, name, check_hostname=False) as sock:
-            return sock.getpeercert()["subjectAltName"][0][1]
+    def test_the_chain_is_sent(self, lab, ca):
+        made = ca.issue("localhost")
+        chain = lab.write("chain.pem", made.both.read_text() + ca.cert.read_text())
+        pen = lab.pen("-E", chain, servers=[lab.backend(bye)])
+        assert s_client(lab, pen, "-showcerts").out.count("BEGIN CERTIFICATE") >= 2
 
     @pytest.mark.parametrize(
-        ("asked", "shown"),
+        ("content", "why"),
         [
-            ("one.example", "one.example"),
-            ("ONE.example", "one.example"),
-            ("two.example", "two.example"),
-            ("other.example", "pen.example"),
-            (None, "pen.example"),
+            (lambda made: None, "No such file"),
+            (lambda made: b"", "there is no certificate in it"),
+            (lambda made: made.key.read_bytes(), "there is no certificate in it"),
+            (lambda made: made.cert.read_bytes(), "there is no key in it"),
+            (lambda made: made.both.read_bytes()[:200], "there is no certificate in it"),
+            (lambda made: made.both.read_bytes().replace(b"MI", b"!!"), "certificate"),
         ],
-    )
-    def test_choose_the_certificate(self, named, authority, asked, shown):
-        assert self.who(named, authority, asked) == shown
+    )  # fmt: skip
+    def test_one_that_is_no_good_ends_the_start_with_a_line(self, lab, ca, content, why):
+        path = lab.directory / "bad.pem"
+        data = content(ca.issue("x"))
+        if data is not None:
+            path.write_bytes(data)
+        done = lab.run("pen", "-f", "-E", path, "10000", "127.0.0.1:1")
+        assert (done.code, done.out, done.err.count("\n")) == (1, "", 1), done
+        assert str(path) in done.err
+        assert why in done.err
 
-    @pytest.mark.parametrize("asked", ["../names/one.example", ".one.example", "names/one.example"])
-    def test_odd_names_get_the_default(self, named, asked):
-        said = s_client(named, "-servername", asked)
-        assert "CN = pen.example" in said or "CN=pen.example" in said
+    def test_a_key_of_another_one(self, lab, ca):
+        done = lab.run("pen", "-f", "-E", ca.issue("x").cert, "-K", ca.issue("y").key, "10000", "127.0.0.1:1")
+        assert done.code == 1
+        assert "the key does not belong to it" in done.err
 
-    def test_changed_files_are_picked_up(self, lab, named, authority, tmp_path):
-        other = Authority(tmp_path / "other", "other")
-        assert self.who(named, authority, "one.example") == "one.example"
-        certificate, key = other.sign("one.example")
-        (lab.directory / "names" / "one.example.key").write_bytes(key.read_bytes())
-        (lab.directory / "names" / "one.example.crt").write_bytes(certificate.read_bytes())
-        assert self.who(named, other, "one.example") == "one.example"
-        with pytest.raises(ssl.SSLCertVerificationError):
-            self.who(named, authority, "one.example")
+    def test_an_encrypted_key_asks_nobody(self, lab, ca):
+        made = ca.issue("x")
+        key = lab.directory / "locked.key"
+        words = ["openssl", "pkcs8", "-topk8", "-in", made.key, "-out", key, "-passout", "pass:secret"]
+        assert lab.run_words([*map(str, words)]).code == 0
+        done = lab.run("pen", "-f", "-E", made.cert, "-K", key, "10000", "127.0.0.1:1")
+        assert done.code == 1
+        assert "encrypted" in done.err
 
-    def test_a_new_name_needs_no_restart(self, lab, named, authority):
-        assert self.who(named, authority, "three.example") == "pen.example"
-        certificate, key = authority.sign("three.example")
-        (lab.directory / "names" / "three.example.crt").write_bytes(certificate.read_bytes())
-        (lab.directory / "names" / "three.example.key").write_bytes(key.read_bytes())
-        assert self.who(named, authority, "three.example") == "three.example"
-
-    def test_broken_files_are_said_and_cost_the_name_only(self, lab, named, authority):
-        assert self.who(named, authority, "one.example") == "one.example"
-        (lab.directory / "names" / "one.example.crt").write_text("broken")
-        assert self.who(named, authority, "one.example") == "one.example", "the old one stays"
-        (lab.directory / "names" / "two.example.crt").write_text("broken")
-        assert self.who(named, authority, "two.example") == "pen.example"
-        assert "server name two.example: " in named.err
-        assert self.who(named, authority, "two.example") == "pen.example"
-        assert named.err.count("server name two.example: ") == 1
+    @pytest.mark.parametrize("words", [["-K", "k"], ["-G", "c"], ["-A", "d"], ["-R"], ["-Z"], ["-L", "tls1"]])
+    def test_options_that_need_one(self, lab, words):
+        done = lab.run("pen", "-f", *words, "10000", "127.0.0.1:1")
+        assert done.code == 2
+        assert done.err.startswith(f"pen: option {words[0]}: only with -E")
 
 
 class TestClientCertificates:
     @pytest.fixture
-    def strict(self, tls, authority):
-        return tls("-R", "-G", str(authority.file))
+    def people(self, certificates_directory):
+        return Authority(certificates_directory, "people")
 
-    def test_one_is_required(self, strict, authority):
-        said = s_client(strict, "-tls1_2")
-        assert "handshake failure" in said or "certificate required" in said
-        certificate, key = authority.sign("client.example")
-        with connect(strict, certificate=(certificate, key)) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
+    def pen(self, lab, ca, *options):
+        return lab.pen("-E", ca.issue("localhost").both, "-R", *options, servers=[lab.backend(bye)])
 
-    def test_of_the_right_authority(self, strict, tmp_path):
-        stranger = Authority(tmp_path / "stranger", "stranger")
-        with (
-            contextlib.suppress(ssl.SSLError, ConnectionError),  # TLS 1.3 tells after the handshake
-            connect(strict, certificate=stranger.sign("client.example")) as sock,
-        ):
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b""
-
-    def test_without_R_it_may_be_left_out(self, tls, authority):
-        with connect(tls("-G", str(authority.file))) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
-
-    def test_a_directory_of_authorities(self, lab, tls, authority):
-        directory = lab.directory / "authorities"
-        directory.mkdir()
-        (directory / "a.pem").write_bytes(authority.file.read_bytes())
-        subprocess.run([find("openssl"), "rehash", str(directory)], check=True)
-        with connect(tls("-R", "-A", "authorities"), certificate=authority.sign("client.example")) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
-
-
-class TestData:
-    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    @pytest.mark.parametrize("options", [[], ["-l", "pen.log"], ["-H"]])
-    def test_large_transfers_both_ways_at_once(self, tls, version, options):
-        pen = tls(*options)
-        data = os.urandom(1 << 20) * 24
-        with connect(pen, maximum_version=version) as sock:
-            assert exchange(sock, data) == (hashlib.sha256(data).digest(), len(data))
-
-    def test_the_servers_end_is_told_and_the_client_may_go_on(self, lab, tls):
-        """Half-close: close_notify comes, what the client sends after it arrives, none of it is lost."""
-        heard = bytearray()
-
-        def talk(conn, backend):
-            conn.sendall(b"bye")
-            conn.shutdown(socket.SHUT_WR)
-            while data := conn.recv(1 << 16):
-                heard.extend(data)
-
-        pen = tls(servers=[lab.backend(talk)])
-        data = os.urandom(300_000)
-        with connect(pen) as sock:
-            sock.sendall(b"first")
-            assert receive(sock, 3) == b"bye"
-            assert sock.recv(10) == b"", "close_notify"
-            sock.sendall(data)
-            end_of_ours(sock)
-            wait_until(lambda: len(heard) == len(data) + 5, "all has arrived")
-        assert bytes(heard) == b"first" + data
-
-    def test_the_clients_end_is_passed_on(self, lab, tls):
-        def talk(conn, backend):
-            while data := conn.recv(1 << 16):
-                backend.received.extend(data)
-            conn.sendall(b"thanks")
-
-        server = lab.backend(talk)
-        with connect(tls(servers=[server])) as sock:
-            sock.sendall(b"hello")
-            end_of_ours(sock)
-            assert receive(sock, 6) == b"thanks"
-            assert sock.recv(1) == b""
-        assert bytes(server.received) == b"hello"
+    def names(self, made: Certificate) -> list[object]:
+        return ["-cert", made.cert, "-key", made.key]
 
     @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
-    def test_the_clients_close_notify_is_an_end(self, lab, tls, authority, version):
-        """openssl says it at the end of its input, and waits for ours."""
+    def test_who_has_none_is_refused_and_no_server_hears_of_it(self, lab, ca, people, version):
+        server = lab.backend(bye)
+        pen = lab.pen("-E", ca.issue("localhost").both, "-R", "-G", people.cert, servers=[server])
+        refused = s_client(lab, pen, version)
+        assert refused.code
+        assert re.search("alert (certificate required|handshake failure)", refused.err), refused
+        assert server.accepted == 0
 
-        def talk(conn, backend):
-            while data := conn.recv(1 << 16):
-                backend.received.extend(data)
-            conn.sendall(b"thanks")
+    @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+    def test_one_of_the_right_ca(self, lab, ca, people, version):
+        pen = self.pen(lab, ca, "-G", people.cert)
+        assert "s0\n" in s_client(lab, pen, version, *self.names(people.issue("ann"))).out
 
-        server = lab.backend(talk)
-        words = [version, "-CAfile", str(authority.file), "-quiet", "-no_ign_eof"]
-        said = s_client(tls(servers=[server]), *words, text=b"hello")
-        assert bytes(server.received) == b"hello"
-        assert "error" not in said
+    def test_one_of_another_ca(self, lab, ca, people):
+        pen = self.pen(lab, ca, "-G", people.cert)
+        refused = s_client(lab, pen, *self.names(ca.issue("ann")))
+        assert re.search("alert (unknown ca|bad certificate)", refused.err), refused
 
-    def test_close_notify_comes_behind_all_data_to_a_slow_reader(self, lab, tls):
-        data = os.urandom(20 << 20)
+    @pytest.mark.parametrize("stapled", [False, True])
+    def test_without_R_it_may_be_left_out(self, lab, ca, people, stapled):
+        made = ca.issue("localhost")
+        staple = lab.directory / "x.ocsp"
+        staple.write_bytes(ca.staple(made))
+        options = ["-O", f"ssl_ocsp_response {staple}"] if stapled else []
+        pen = lab.pen("-E", made.both, "-G", people.cert, *options, servers=[lab.backend(bye)])
+        assert "s0\n" in s_client(lab, pen, "-tls1_2").out
+        assert "s0\n" in s_client(lab, pen, "-tls1_2", *self.names(people.issue("ann"))).out
+        assert s_client(lab, pen, "-tls1_2", *self.names(ca.issue("ann"))).code
 
-        def talk(conn, backend):
-            conn.recv(1)
-            conn.sendall(data)
+    def test_a_directory_of_cas(self, lab, ca, people):
+        directory = lab.directory / "cas"
+        directory.mkdir()
+        (directory / "any-name.pem").write_bytes(people.cert.read_bytes())
+        pen = self.pen(lab, ca, "-A", directory)
+        assert "s0\n" in s_client(lab, pen, *self.names(people.issue("ann"))).out
+        assert s_client(lab, pen).code
 
-        with connect(tls(servers=[lab.backend(talk)])) as sock:
-            sock.suppress_ragged_eofs = False
-            sock.sendall(b"x")
-            got = b""
-            while chunk := sock.recv(1 << 14):
-                got += chunk
-            assert got == data
+    def test_it_needs_a_ca(self, lab, ca):
+        done = lab.run("pen", "-f", "-E", ca.issue("x").both, "-R", "10000", "127.0.0.1:1")
+        assert done.code == 2
+        assert "option -R: only with -G or -A" in done.err
 
-    def test_close_notify_is_sent_at_the_end(self, lab, tls):
-        pen = tls(servers=[lab.backend(lambda conn, backend: conn.sendall(b"bye"))])
-        with connect(pen, seconds=10) as sock:
-            sock.suppress_ragged_eofs = False
-            assert receive(sock, 3) == b"bye"
-            assert sock.recv(1) == b""  # an end without close_notify would raise
-
-    def test_a_client_that_does_not_read_costs_no_memory(self, lab, tls):
-        def talk(conn, backend):
-            conn.recv(1)
-            conn.sendall(os.urandom(1 << 20) * 30)
-
-        pen = tls(servers=[lab.backend(talk)])
-        with connect(pen) as sock:
-            sock.sendall(b"x")
-            wait_until(lambda: int(pen.servers()[0]["rx"]) > 0)
-            before = rss(pen.pid)
-            assert len(receive(sock, 30 << 20)) == 30 << 20
-            assert rss(pen.pid) < before + (4 << 20)
-
-    def test_a_reset_is_passed_on(self, lab, tls):
-        server = lab.backend(echo)
-        sock = connect(tls(servers=[server]))
-        sock.sendall(b"x")
-        assert sock.recv(1) == b"x"
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        socket.socket.close(sock)
-        server.wait_idle()
+    def test_resumption(self, lab, ca, people):
+        """The session that a certificate opened is not lost, for all that it must be asked for again."""
+        pen = self.pen(lab, ca, "-G", people.cert)
+        session = lab.directory / "session"
+        who = self.names(people.issue("ann"))
+        s_client(lab, pen, "-sess_out", session, *who)
+        assert "Reused" in s_client(lab, pen, "-sess_in", session, *who).out
 
 
-class TestHttp:
-    @needs("curl")
-    @pytest.mark.parametrize("options", [[], ["-H"]])
-    def test_the_decrypted_request_is_logged(self, lab, authority, options):
-        def talk(conn, backend):
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += conn.recv(4096)
-            backend.received.extend(data)
-            conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+class TestSessions:
+    @pytest.mark.parametrize(
+        "words", [["-tls1_3"], ["-tls1_2"], ["-tls1_2", "-no_ticket"]], ids=["1.3", "1.2 ticket", "1.2 id"]
+    )
+    def test_resumption(self, lab, pen, words):
+        session = lab.directory / "session"
+        assert "\nNew, " in s_client(lab, pen, *words, "-sess_out", session).out
+        assert "\nReused, " in s_client(lab, pen, *words, "-sess_in", session).out
 
-        server = lab.backend(talk)
-        pen = lab.pen("-E", str(authority.pem), "-l", "pen.log", *options, servers=[server])
-        done = lab.run_words([find("curl"), "-ks", f"https://{at(pen)}/page?x=1"])
-        assert done.out == "ok"
-        pen.log_contains(r"^127\.0\.0\.1 \d+ 127\.0\.0\.1 GET /page\?x=1 HTTP/1\.1$")
-        if options:
-            assert b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n" in server.received
+    def test_renegotiation_is_refused(self, lab, ca):
+        pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend(silent)])
+        host, port = pen.address
+        words = ["openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}"]
+        seen = lab.run_words(words, stdin=b"R\n")
+        assert "RENEGOTIATING" in seen.err
+        assert "no renegotiation" in seen.err
 
-    def test_a_refused_request_is_answered_through_tls(self, lab, tls):
-        with connect(tls("-H")) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
-            assert sock.recv(4096).startswith(b"HTTP/1.1 400 ")
+    def test_alpn(self, lab, pen):
+        def chosen():
+            return lab.closing(TlsClient(pen.address)).socket.selected_alpn_protocol()
 
-    def test_dummy(self, tls):
-        with connect(tls("-O", "dummy", servers=[])) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
-
-    def test_peek(self, lab, tls):
-        server = lab.backend(echo)
-        pen = tls("-O", "peek", servers=[server])
-        with connect(pen) as sock:
-            assert server.accepted == 0
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
+        assert chosen() == "http/1.1"
+        assert pen.command("ssl_alpn h2,http/1.1") == ""
+        assert chosen() == "h2"
 
 
-class TestTrouble:
-    def test_a_stalled_handshake_costs_only_its_own_connection(self, lab, tls):
-        server = lab.backend(echo)
-        pen = tls("-t", "1", servers=[server])
-        stalled = [socket.create_connection(pen.address) for _ in range(20)]
-        stalled[1].sendall(b"\x16\x03\x01\x02\x00\x01")
-        with connect(pen) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
-        for one in stalled:
-            one.settimeout(10)
-            assert one.recv(10) == b""
-            one.close()
+class TestHandshakes:
+    def test_a_stalled_one_ends_after_the_connect_timeout_and_delays_nobody(self, lab, ca):
+        server = lab.backend()
+        pen = lab.pen("-t", "1", "-E", ca.issue("x").both, servers=[server])
+        stalled = [pen.client() for _ in range(20)]
+        for number, client in enumerate(stalled):
+            client.send(SlowClient(client).hello()[: 10 * number])
+        assert lab.closing(TlsClient(pen.address)).line() == "s0"
+        assert all(client.ended() for client in stalled)
         assert server.accepted == 1
-        wait_until(lambda: sum(name.startswith("socket:") for name in open_files(pen.pid)) < 10)
-
-    NO_TLS = (b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)) * 20, b"\x16\x03\x01\xff\xff" * 100, b"\0")
-
-    @pytest.mark.parametrize("data", NO_TLS)
-    def test_what_is_no_tls(self, lab, tls, data):
-        server = lab.backend(echo)
-        pen = tls(servers=[server])
-        with socket.create_connection(pen.address, timeout=10) as sock:
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-            while True:
-                try:
-                    if not sock.recv(4096):
-                        break
-                except ConnectionResetError:
-                    break
-        with connect(pen) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
-        assert server.accepted == 1
-        assert pen.err == ""
-
-    @pytest.mark.parametrize("mechanism", ["epoll", "poll", "select"])
-    def test_every_event_mechanism(self, tls, mechanism):
-        pen = tls("-O", mechanism)
-        for _ in range(3):
-            with connect(pen) as sock:
-                sock.sendall(b"hello")
-                assert sock.recv(10) == b"hello"
-
-    def test_certificates_are_read_again_on_hup_and_a_bad_one_is_not_taken(self, lab, authority, tmp_path):
-        file = lab.directory / "cert.pem"
-        file.write_bytes(authority.pem.read_bytes())
-        pen = lab.pen("-E", "cert.pem", servers=[lab.backend(echo)])
-        other = Authority(tmp_path / "other", "other")
-        file.write_text("broken")
-        pen.hup()
-        wait_until(lambda: "the old certificate stays" in pen.err)
-        connect(pen, authority).close()
-        file.write_bytes(other.bundle("pen.example").read_bytes())
-        pen.hup()
-
-        def new() -> bool:
-            try:
-                connect(pen, other).close()
-            except ssl.SSLCertVerificationError:
-                return False
-            return True
-
-        wait_until(new, "the new certificate is shown")
+        pen.wait_connections(1)
 
     @pytest.mark.parametrize(
-        ("words", "code", "why"),
-        [
-            (["-E", "none.pem"], 1, "none.pem: No such file or directory"),
-            (["-E", "garbage"], 1, "garbage"),
-            (["-E", "{pem}", "-K", "none.key"], 1, "none.key: No such file or directory"),
-            (["-E", "{pem}", "-K", "{other}"], 1, "key values mismatch"),
-            (["-E", "{pem}", "-R"], 2, "-R"),
-            (["-E", "{pem}", "-G", "none", "-R"], 1, "none"),
-            (["-E", "{pem}", "-L", "ssl3"], 2, "'ssl3'"),
-            (["-E", "{pem}", "-L", "ssl2"], 2, "'ssl2'"),
-            (["-E", "{pem}", "-U"], 2, "-U"),
-            (["-K", "{pem}"], 2, "-E"),
-            (["-E", "{pem}", "-K", "{encrypted}"], 1, "encrypted"),
-        ],
+        "data", [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\0\x05hello", b"\x80\x2e\x01\x03\x01" * 9]
     )
-    def test_what_can_not_be(self, lab, authority, words, code, why):
-        lab.write("garbage", "garbage")
-        _, key = authority.sign("other.example")
-        encrypted = lab.directory / "secret.pem"
-        subprocess.run(
-            [find("openssl"), "ec", "-in", str(key), "-aes256", "-passout", "pass:x", "-out", str(encrypted)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        places = {"pem": authority.pem, "other": key, "encrypted": encrypted}
-        words = [word.format(**places) for word in words]
-        done = lab.run("pen", "-f", *words, f"127.0.0.1:{free_port()}", "127.0.0.1:1")
-        assert done.code == code
-        assert why in done.err.splitlines()[0]
-        assert done.err.count("\n") == 1 or code == 2
+    def test_a_broken_one_costs_its_own_connection(self, lab, ca, data):
+        server = lab.backend()
+        pen = lab.pen("-d", "-E", ca.issue("x").both, servers=[server])
+        keeper = lab.closing(TlsClient(pen.address))
+        broken = pen.client().send(data).shut()
+        broken.rest()
+        assert keeper.line() == "s0"
+        assert keeper.talk(b"still there") == b"still there"
+        assert server.accepted == 1
+        pen.says("TLS: ")
 
-    def test_what_write_writes(self, tls, lab):
-        pen = tls("-O", "ssl_alpn h2", "-O", "ssl_option no_tlsv1.2", "-O", "ssl_ciphers ALL")
-        assert pen.command("write saved") == ""
-        saved = (lab.directory / "saved").read_text().splitlines()
-        assert {"ssl_alpn h2", "ssl_option no_tlsv1.2", "ssl_ciphers ALL"} <= set(saved)
-        assert " -E " in saved[0]
+    def test_a_reset_in_the_middle(self, lab, ca):
+        pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend()])
+        client = pen.client()
+        client.send(SlowClient(client).hello())
+        client.read(5)
+        client.reset()
+        assert lab.closing(TlsClient(pen.address)).line() == "s0"
 
-    @needs("root")
-    def test_after_chroot_and_as_another_user(self, lab, authority):
-        jail = lab.directory / "jail"
-        jail.mkdir()
-        server = lab.backend(echo)
-        lab.directory.chmod(0o755)
-        pen = lab.pen("-E", str(authority.pem), "-j", str(jail), "-u", "nobody", servers=[server])
-        with connect(pen, authority) as sock:
-            sock.sendall(b"hello")
-            assert sock.recv(10) == b"hello"
+    def test_a_hello_byte_by_byte(self, lab, ca):
+        pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend()])
+        client = pen.client()
+        slow = SlowClient(client)
+        for byte in slow.hello():
+            client.send(bytes([byte]))
+        slow.finish()
+        client.read(1)
+
+    def test_no_more_of_them_than_connections(self, lab, ca):
+        """Who is over -x waits in the backlog, and gets in when the stalled ones end."""
+        pen = lab.pen("-x", "3", "-t", "1", "-E", ca.issue("x").both, servers=[lab.backend()])
+        stalled = [pen.client() for _ in range(3)]
+        assert lab.closing(TlsClient(pen.address)).line() == "s0"
+        assert all(client.ended() for client in stalled)
+
+    def test_when_no_server_is_left_the_client_is_closed(self, lab, ca):
+        pen = lab.pen("-E", ca.issue("x").both, servers=[lab.refusing()])
+        assert lab.closing(TlsClient(pen.address)).rest() == b""
+
+    def test_many_at_once(self, lab, ca):
+        server = lab.backend()
+        pen = lab.pen("-O", "pending_max 2", "-E", ca.issue("x").both, servers=[server])
+        assert [lab.closing(TlsClient(pen.address)).line() for _ in range(30)] == ["s0"] * 30
+        pen.wait_connections(30)
 
 
-def test_pen_without_tls_does_not_load_ssl(lab):
-    pen = lab.pen(servers=lab.backends(1))
+class TestLog:
+    def test_the_decrypted_request_is_logged(self, lab, ca):
+        pen = lab.pen("-l", "pen.log", "-E", ca.issue("x").both, servers=[lab.backend(http)])
+        url = f"https://127.0.0.1:{pen.address[1]}"
+        done = lab.run_words(["curl", "-sk", f"{url}/first", f"{url}/second"])
+        assert done == (0, "s0s0", "")
+        pen.log_contains(r"^127.0.0.1 \d+ 127.0.0.1 GET /first HTTP/1.1$")
+        pen.log_contains(r"^127.0.0.1 \d+ 127.0.0.1 GET /second HTTP/1.1$")
+        assert pen.log.count("\n") == 2
+
+    def test_servers_hear_that_it_was_https(self, lab, ca):
+        heard = []
+
+        def listen(conn, backend):
+            heard.append(conn.recv(65536))
+            conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        pen = lab.pen("-H", "-E", ca.issue("x").both, servers=[lab.backend(listen)])
+        lab.closing(TlsClient(pen.address)).get()
+        assert b"\r\nX-Forwarded-Proto: https\r\n" in heard[0]
+
+    def test_a_refusal_is_encrypted(self, lab, ca):
+        pen = lab.pen("-H", "-E", ca.issue("x").both, servers=[lab.backend(http)])
+        client = lab.closing(TlsClient(pen.address))
+        client.send(b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
+        assert client.rest().startswith(b"HTTP/1.1 400 ")
+
+    def test_the_page_of_dummy_is_encrypted(self, lab, ca):
+        pen = lab.pen("-O", "dummy", "-E", ca.issue("x").both)
+        url = f"https://127.0.0.1:{pen.address[1]}/"
+        assert "plays web server" in lab.run_words(["curl", "-sk", url]).out
+
+    def test_peek_waits_for_what_follows_the_handshake(self, lab, ca):
+        server = lab.backend(http)
+        pen = lab.pen("-O", "peek", "-E", ca.issue("x").both, servers=[server])
+        client = lab.closing(TlsClient(pen.address))
+        stays(lambda: server.accepted == 0, 0.2)
+        assert client.get() == "s0"
+
+
+def test_idlers_serve_tls_clients(lab, ca):
+    server = lab.backend()
+    pen = lab.pen("-O", "idlers 2", "-E", ca.issue("x").both, servers=[server])
+    server.wait_accepted(2)
+    assert lab.closing(TlsClient(pen.address)).line() == "s0"
+
+
+def test_without_a_certificate_ssl_is_not_loaded(lab):
+    pen = lab.pen(servers=[lab.backend()])
+    assert pen.ask() == "s0"
     assert "libssl" not in Path(f"/proc/{pen.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize("option", ["-P", "-Oselect"])
+def test_other_mechanisms(lab, ca, option):
+    pen = lab.pen(option, "-E", ca.issue("x").both, servers=[lab.backend()])
+    client = lab.closing(TlsClient(pen.address))
+    assert client.line() == "s0"
+    assert client.talk(b"x" * 100_000) == b"x" * 100_000
+    wait_until(lambda: pen.connections() == 1)
+
+
+def test_a_unix_socket(lab, ca):
+    pen = lab.pen("-E", ca.issue("x").both, listen=str(lab.directory / "pen.sock"), servers=[lab.backend()])
+    assert lab.closing(TlsClient(pen.address)).line() == "s0"
+
+
+def test_versions_of_a_client_that_can_both(lab, pen):
+    client = lab.closing(TlsClient(pen.address, how=context(most="TLSv1_2")))
+    assert client.socket.version() == "TLSv1.2"
+    assert isinstance(client.socket, ssl.SSLSocket)

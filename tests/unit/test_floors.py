@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PENLIB = ROOT / "penlib"
 FLOOR = re.compile(r"^ *floor \d +(?:(\w+)/ +)?(\w+(?: · \w+)*)", re.MULTILINE)
-FROM_ELSEWHERE = {"docopt", "maxminddb", "backports", "compression"}
+FROM_ELSEWHERE = {"docopt", "maxminddb", "backports", "compression", "OpenSSL"}
 """What setup.cfg requires; `compression` is of Python 3.14."""
 HEAVY = {"argparse", "asyncio", "dataclasses", "ipaddress", "logging"}
 """Modules that would double the time a tool takes to start."""

@@ -61,7 +61,3 @@ def test_every_control_command_is_in_penctls_page_and_nothing_else() -> None:
     taking = re.findall(r'^\.TP\n\.BI "([a-z_ ]+) " "(.*)"$', text, re.MULTILINE)
     described = {(name, "") for name in plain} | set(taking)
     assert described == {(row.name, row.args) for row in commands.ROWS}
-
-
-def test_commands_not_there_yet_are_named() -> None:
-    assert [name for name in commands.NOT_YET if name not in page("penctl")] == []

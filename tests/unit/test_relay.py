@@ -43,6 +43,65 @@ def run(loop):
     loop.run()
 
 
+class Stuck:
+    """A channel that must say something before it goes on reading, when the peer has not read for long."""
+
+    def __init__(self, fd):
+        self.sock = socket.socket(fileno=fd)
+        self.stuck = False
+        self.due = True
+
+    def read(self):
+        if self.due:
+            try:
+                self.sock.send(b"!")
+            except BlockingIOError:
+                self.stuck = True
+                raise
+            self.due = False
+        return self.sock.recv(1000)
+
+    def write(self, data):
+        return self.sock.send(data)
+
+    def end(self):
+        return b""
+
+
+def test_a_channel_that_must_write_to_read():
+    """The answer to TLS's key update, when the client's window is closed: pen waits, idly, and goes on."""
+    loop = Loop()
+    relay = Relay(loop)
+    client, down = socket.socketpair()
+    up, server = socket.socketpair()
+    fds = down.detach(), up.detach()
+    for fd in fds:
+        os.set_blocking(fd, False)
+        relay.add(fd, socket.AF_UNIX)
+    channel = Stuck(fds[0])
+    channel.sock.setblocking(False)
+    relay.secure(fds[0], channel)
+    filled = pour(channel.sock)
+    relay.join(*fds, Owner())
+    client.send(b"question")
+    turns = 0
+
+    def count():
+        nonlocal turns
+        turns += 1
+
+    reading, channel.read = channel.read, lambda: (count(), reading())[1]
+    run(loop)
+    assert turns == 1, "it does not spin"
+    got = drain(client)
+    run(loop)
+    assert got + drain(client) == filled + b"!"
+    assert drain(server) == b"question"
+    relay.close(fds[0])
+    client.close()
+    server.close()
+
+
 def test_parting_gives_what_waited():
     loop = Loop()
     relay = Relay(loop)

@@ -1,0 +1,140 @@
+"""TLS over one descriptor: the encrypted side of a connection, in the shape that the relay moves bytes in.
+
+`ssl.SSLSocket` over the socket itself, not memory BIOs: those cost half as much CPU again.  A read takes one
+record whole (RFC 8446 section 5.1: at most 16 KiB), and OpenSSL, which is not told to read ahead, takes no
+byte more from the kernel.  So nothing is ever left decrypted where a level-triggered loop does not see it.
+
+Not here: certificates and what is allowed (tls); who reads and writes when (handshakes, relay).
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+from _socket import socket as RawSocket
+from collections.abc import Callable
+from ssl import SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
+
+from penlib.balancer.relay import RECORD
+from penlib.loop import READ, WRITE
+
+
+class Aside:
+    """Makes a close_notify, and nothing but that.
+
+    `SSLSocket.unwrap` says close_notify and then looks for the other side's.  If it finds data instead, that
+    data is lost and the connection fails; a client may well be sending when the server ends.  So for that
+    moment a socket where nothing comes takes the place of the client's.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError if there are no descriptors."""
+        self._inner, self._outer = socket.socketpair()
+        self._inner.setblocking(False)
+        self._outer.setblocking(False)
+        self._spare = os.dup(self._inner.fileno())
+        """A number kept for the client's socket, so that running out of descriptors can't come between."""
+
+    def caught(self, fd: int, say: Callable[[], object]) -> bytes:
+        """What `say` writes to `fd`, which is not written there."""
+        inner = self._inner.fileno()
+        os.dup2(fd, self._spare, inheritable=False)
+        os.dup2(inner, fd, inheritable=False)
+        try:
+            with contextlib.suppress(OSError, ValueError):
+                say()
+        finally:
+            os.dup2(self._spare, fd, inheritable=False)
+            os.dup2(inner, self._spare, inheritable=False)
+        try:
+            return self._outer.recv(RECORD)
+        except BlockingIOError:
+            return b""
+
+
+class Channel:
+    """TLS by the standard library.  Errors are OSErrors; those of TLS itself are ssl.SSLErrors, which are."""
+
+    __slots__ = ("_aside", "_ended", "_established", "_fd", "_read", "_say_end", "_write", "sock", "stuck")
+
+    def __init__(self, context: ssl.SSLContext, fd: int, family: int, aside: Aside) -> None:
+        plain = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+        plain.setblocking(False)
+        sock = context.wrap_socket(
+            plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+        self._take(sock, fd, aside, sock.read, sock.write, sock.unwrap)
+
+    def _take(
+        self,
+        sock: socket.socket,
+        fd: int,
+        aside: Aside,
+        read: Callable[[int], bytes],
+        write: Callable[[bytes | memoryview], int],
+        say_end: Callable[[], object],
+    ) -> None:
+        self.sock: RawSocket = sock
+        self.stuck = False
+        """The last read could not go on because something must be written first: TLS has a word of its own
+        to say (the answer to a key update), and the kernel does not take it."""
+        self._fd = fd
+        self._aside = aside
+        self._read = read
+        self._write = write
+        self._say_end = say_end
+        self._established = self._ended = False
+
+    def handshake(self) -> int:
+        """Go on with the handshake; answers what it waits for, READ or WRITE, or 0 once it is done.
+
+        Raises OSError.
+        """
+        assert isinstance(self.sock, ssl.SSLSocket)
+        try:
+            self.sock.do_handshake()
+        except SSLWantReadError:
+            return READ
+        except SSLWantWriteError:
+            return WRITE
+        self._established = True
+        return 0
+
+    def read(self) -> bytes:
+        """What one record holds; empty at the end.  Raises BlockingIOError if none is complete, OSError.
+
+        An end without close_notify is an end (OP_IGNORE_UNEXPECTED_EOF): many a client ends like that.  What
+        older Pythons call an SSLEOFError is a reset then.
+        """
+        try:
+            return self._read(RECORD)
+        except SSLWantReadError:
+            raise BlockingIOError from None
+        except SSLWantWriteError:
+            self.stuck = True
+            raise BlockingIOError from None
+        except SSLZeroReturnError:
+            return b""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write some of `data`; answers how much.  What is left has to be written next, perhaps with more
+        behind it.  Raises BlockingIOError if nothing can be written, OSError."""
+        if self._ended:
+            return os.write(self._fd, data)
+        size, done = len(data), 0
+        try:
+            done = self._write(data)
+            while done < size:
+                done += self._write(memoryview(data)[done:])
+        except (SSLWantWriteError, SSLWantReadError):
+            if not done:
+                raise BlockingIOError from None
+        return done
+
+    def end(self) -> bytes:
+        """The close_notify; empty if TLS has not begun or has ended.  Whoever calls writes it: from now on
+        `write` passes bytes as they are."""
+        if not self._established or self._ended:
+            return b""
+        self._ended = True
+        return self._aside.caught(self._fd, self._say_end)
