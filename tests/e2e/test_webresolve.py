@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -20,6 +21,9 @@ from support.waiting import stays, wait_until
 def host_of_last_byte(name: str, kind: str) -> Reply:
     return named(f"h{name.partition('.')[0]}.example", delay=0.02)
 
+
+HEAD = re.compile(r"^[0-9a-f.:]+(?=[ \t,\r]|$)")
+"""Of the lines made here: an address at the start."""
 
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 LINE = ' - - [14/Nov/2023:22:13:20 +0000] "GET / HTTP/1.1" 200 5\n'
@@ -118,6 +122,29 @@ class TestText:
     def test_ipv4_mapped_into_ipv6_is_ipv4(self, resolve, server):
         server.knows("192.0.2.1", "one.example")
         assert resolve(data="::ffff:192.0.2.1 a\n").out == "one.example a\n"
+
+    @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_however_the_text_arrives(self, lab, server, name, seed):
+        """In random pieces, cut within addresses, names and ends of lines too."""
+        rng = random.Random(seed)
+        known = {f"192.0.2.{n}": f"h{n}.example" for n in range(0, 256, 2)} | {"2001:db8::1": "six.example"}
+        for address, host in known.items():
+            server.knows(address, host, delay=rng.choice([0.0, 0.01]))
+        heads = [*known, "192.0.2.1", "2001:db8::2", "192.0.2.2.", "x", "", "1:", "2001:db8::1%eth0", "\xff"]
+        lines = [rng.choice(heads) + rng.choice(["", " ", " x", "\t-", ",y\r"]) for _ in range(300)]
+        expected = [HEAD.sub(lambda found: known.get(found[0], found[0]), line) for line in lines]
+        ending = rng.choice(["", "\n"])
+        data = ("\n".join(lines) + ending).encode("latin-1")
+        process = subprocess.Popen([*tool(name), "-s", str(server)], **PIPES)
+        at = 0
+        while at < len(data):
+            size = rng.choice([1, 3, 10, 40, 400])
+            process.stdin.write(data[at : at + size])
+            process.stdin.flush()
+            at += size
+        out, err = process.communicate(timeout=30)
+        assert (out.decode("latin-1"), err) == ("\n".join(expected) + ending, b"")
 
     def test_files_one_after_another_and_standard_input_among_them(self, lab, resolve, server):
         server.knows("192.0.2.1", "one.example")

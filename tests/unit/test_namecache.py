@@ -100,7 +100,7 @@ def test_what_fails_midway_is_written_the_next_time(path, now, monkeypatch):
 def test_a_table_of_somebody_else(path):
     with sqlite3.connect(path) as file:
         file.execute("CREATE TABLE names (what TEXT)")
-    with pytest.raises(PenError, match="cache .*: no such column"):
+    with pytest.raises(PenError, match=r"cache .*: no such column"):
         NameCache(path, confirmed=False)
 
 
