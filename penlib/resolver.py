@@ -155,7 +155,7 @@ class Resolver:
         self._heard = [float("-inf")] * len(places)  # when each answered last
         self._queue: deque[_Question] = deque()
         self._flying: OrderedDict[_Question, float] = OrderedDict()  # -> when it was begun; oldest first
-        self._resend: deque[tuple[float, _Question, int]] = deque()  # when sent, what, which try
+        self._sent: OrderedDict[_Question, float] = OrderedDict()  # -> when it was last sent by UDP
         self._sockets: dict[int, list[_Socket]] = {}
         self._turn = 0
         self._tcp = 0
@@ -202,7 +202,8 @@ class Resolver:
     def _send(self, asked: _Question) -> None:
         server, now = asked.server, clock.monotonic()
         asked.tries += 1
-        self._resend.append((now, asked, asked.tries))
+        self._sent[asked] = now
+        self._sent.move_to_end(asked)
         group = self._group(server)
         if not group:
             self._loop.later(lambda: self._down(server, [asked]))
@@ -243,6 +244,7 @@ class Resolver:
         self._heard[through.server] = now
         if message.truncated:
             self._leave(asked)
+            del self._sent[asked]
             asked.server = through.server
             self._tcp_queue.append(asked)
             self._loop.later(self._connect)
@@ -280,6 +282,7 @@ class Resolver:
         """Answer a question, once."""
         if self._flying.pop(asked, None) is not None:
             self._leave(asked)
+            self._sent.pop(asked, None)
             if self._queue:  # else the window was not what held questions back
                 self._window.grow()
             asked.done(message)
@@ -299,10 +302,8 @@ class Resolver:
     def _tick(self) -> None:
         """Send again what may be lost, give up what is over its time."""
         now = clock.monotonic()
-        while self._resend and self._resend[0][0] + self._patience <= now:
-            sent, asked, tries = self._resend.popleft()
-            if asked in self._flying and asked.tries == tries and asked.copies:
-                self._again(asked, sent)
+        while self._sent and next(iter(self._sent.values())) + self._patience <= now:
+            self._again(*next(iter(self._sent.items())))
         while self._flying and next(iter(self._flying.values())) + self._seconds <= now:
             self._finish(next(iter(self._flying)), None)
         self._ticking = False

@@ -481,6 +481,16 @@ class TestManyAddresses:
         done = lab.run("webresolve", "-s", server, stdin="".join(lines).encode())
         assert done == (0, "h.example\n" * 25_000, "")
 
+    def test_memory_for_an_address_is_some_hundred_bytes(self, lab):
+        """Also where all are new, and each is asked for."""
+        server = lab.closing(NameServer(lambda name, kind: named("some-host.of-an.example")))
+        peaks = []
+        for count in (10, 40_000):
+            lines = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}{LINE}" for n in range(count)]
+            lab.write("log", "".join(lines))
+            peaks.append(peak_rss([*tool("webresolve"), "-s", str(server), "log"], lab.directory))
+        assert peaks[1] < peaks[0] + 40_000 * 700
+
     def test_memory_does_not_grow_with_the_text(self, lab, server):
         server.knows("192.0.2.1", "one.example")
         peaks = []
