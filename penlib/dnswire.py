@@ -85,6 +85,11 @@ def query(number: int, asked: bytes) -> bytes:
     return _HEADER.pack(number, _RECURSION_DESIRED, 1, 0, 0, 0) + asked
 
 
+def is_answer(message: Message, asked: bytes) -> bool:
+    """Whether a message answers a question section, in whatever case (RFC 4343)."""
+    return message.question.lower() == asked.lower()
+
+
 def parse(data: bytes) -> Message:
     """Read an answer.  Raises ValueError."""
     try:

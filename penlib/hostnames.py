@@ -7,7 +7,6 @@ Not here: finding the name.
 """
 
 import re
-import socket
 
 from penlib.address import pack
 
@@ -66,8 +65,3 @@ def read_hosts(path: str = "/etc/hosts") -> dict[bytes, bytes]:
         if address and is_host_name(words[1]):
             found.setdefault(address, words[1])
     return found
-
-
-def family(address: bytes) -> int:
-    """The address family of a packed address."""
-    return socket.AF_INET if len(address) == 4 else socket.AF_INET6

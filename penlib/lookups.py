@@ -50,11 +50,7 @@ class Lookups:
 
     def _check(self, address: bytes, name: bytes, ttl: int) -> None:
         """Whether the name resolves back to the address."""
-        try:
-            wire = dnswire.wire_name(name)
-        except ValueError:
-            self._found(address, None, _until(NEGATIVE))
-            return
+        wire = dnswire.wire_name(name)
         kind = dnswire.A if len(address) == 4 else dnswire.AAAA
 
         def done(message: Message | None) -> None:

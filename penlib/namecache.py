@@ -8,6 +8,7 @@ import sqlite3
 
 from penlib import clock
 from penlib.errors import PenError
+from penlib.hostnames import is_host_name
 
 BATCH = 5000
 """Answers held back: what a run that is killed may lose."""
@@ -47,7 +48,7 @@ class NameCache:
             ).fetchone()
         except sqlite3.Error as exc:
             raise PenError(f"cache {self._path}: {exc}") from exc
-        return (row[0], row[1]) if row else None
+        return (row[0], row[1]) if row and _is_answer(*row) else None
 
     def put(self, address: bytes, name: bytes | None, expires: int) -> None:
         """Remember an answer; it is in the file after `BATCH` of them, or `flush`."""
@@ -56,15 +57,18 @@ class NameCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is new.  Raises PenError."""
-        news, self._news = self._news, []
-        if not news:
+        """Write what is new.  Raises PenError.  What ends it midway leaves all of that for the next time."""
+        if not self._news:
             return
         try:
-            self._file.execute("BEGIN IMMEDIATE")
-            self._file.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", news)
-            self._file.execute("COMMIT")
+            with self._file:
+                self._file.execute("BEGIN IMMEDIATE")
+                self._file.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", self._news)
         except sqlite3.Error as exc:
-            if self._file.in_transaction:
-                self._file.rollback()
             raise PenError(f"cache {self._path}: {exc}") from exc
+        self._news = []
+
+
+def _is_answer(name: object, expires: object) -> bool:
+    """Whether this can have been put there by us: others may write to the file, too."""
+    return isinstance(expires, int) and (name is None or (isinstance(name, bytes) and is_host_name(name)))

@@ -28,6 +28,13 @@ WINDOW_LINES = 100_000
 WINDOW_BYTES = 64 << 20
 """Bytes that wait at most, for lines that are long."""
 
+OUT_BYTES = 1 << 20
+"""Bytes that wait for a slow reader, beyond which reading pauses."""
+
+ADDRESSES = 10_000
+"""Addresses being looked up beyond which reading pauses, so that no text waits only for its turn to be asked
+about; more, if so many may be asked about at a time."""
+
 LEAST_ROOM = 4096
 """Lines or bytes of room under which reading is not worth the while."""
 
@@ -58,10 +65,17 @@ class NameFilter:
     """Copies `files` ("-": standard input) to standard output; `run` answers the exit status.
 
     `ask(address)` is called once for each packed address that is met; `found` must then be called, once.
+    `lookups` is how many addresses can be looked up at a time.
     """
 
     def __init__(
-        self, tool: str, files: list[str], loop: Loop, progress: Progress, ask: Callable[[bytes], None]
+        self,
+        tool: str,
+        files: list[str],
+        loop: Loop,
+        progress: Progress,
+        lookups: int,
+        ask: Callable[[bytes], None],
     ) -> None:
         self.lines = 0
         self._tool = tool
@@ -69,6 +83,7 @@ class NameFilter:
         self._loop = loop
         self._progress = progress
         self._ask = ask
+        self._most_addresses = max(ADDRESSES, 2 * lookups)
         self._names: dict[bytes, bytes] = {}  # text of an address -> what is written
         self._texts: dict[bytes, list[bytes]] = {}  # packed address being looked up -> its texts
         self._window: deque[_Block] = deque()
@@ -111,6 +126,8 @@ class NameFilter:
         head = self._window[0] if self._window else None
         if head and head.parts[head.at] in self._names:
             self._loop.later(self._advance)
+        elif self._paused and len(self._texts) == self._most_addresses - 1:
+            self._loop.later(self._go_on)
 
     def _open_next(self) -> None:
         if not self._files:
@@ -143,9 +160,9 @@ class NameFilter:
 
     def _room(self) -> int:
         """Bytes that may be read: a line has at least one, so never more lines than fit come in."""
-        return min(
-            WINDOW_LINES - self._waiting_lines, WINDOW_BYTES - self._waiting_bytes - self._out_bytes, CHUNK
-        )
+        if self._out_bytes >= OUT_BYTES or len(self._texts) >= self._most_addresses:
+            return 0
+        return min(WINDOW_LINES - self._waiting_lines, WINDOW_BYTES - self._waiting_bytes, CHUNK)
 
     def _read(self, fd: int, mask: int) -> None:
         room = self._room()

@@ -9,8 +9,9 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
-from penlib.errors import UsageError
+from penlib.errors import PenError, UsageError
 from penlib.hostnames import read_hosts
 from penlib.loop import BEST, Loop
 from penlib.namecache import NameCache
@@ -18,6 +19,8 @@ from penlib.namefilter import NameFilter
 from penlib.process import ensure_std_streams, exit_when_told
 from penlib.progress import Progress
 from penlib.usage import Args
+
+T = TypeVar("T")
 
 Form = Callable[[bytes, bytes | None, int], bytes | None]
 """What is written for a packed address, its name and expiry; None: what was read."""
@@ -31,11 +34,12 @@ def plain(address: bytes, name: bytes | None, expires: int) -> bytes | None:
 class Naming:
     """One run.  Set `ask` before `run`; it must end in a call of `found` for each address."""
 
-    def __init__(self, tool: str, args: Args, form: Form = plain) -> None:
-        """Raises PenError if the cache can't be used."""
+    def __init__(self, tool: str, args: Args, lookups: int, form: Form = plain) -> None:
+        """`lookups`: how many addresses `ask` can work on at a time.  Raises PenError if the cache can't be
+        used."""
         ensure_std_streams()
         self.loop = Loop(BEST)
-        self.counts = dict.fromkeys(("hosts", "cache", "asked", "named"), 0)
+        self.counts = dict.fromkeys(("hosts", "cache", "asked", "named", "unanswered"), 0)
         self.ask: Callable[[bytes], None] = self._nobody
         self._tool = tool
         self._form = form
@@ -44,7 +48,8 @@ class Naming:
         self._hosts = read_hosts()
         self._cache = NameCache(args["-c"], bool(args["-f"])) if args["-c"] else None
         self._progress = Progress(_size(self._files), bool(args["-q"]))
-        self._filter = NameFilter(tool, self._files, self.loop, self._progress, self._find)
+        self._filter = NameFilter(tool, self._files, self.loop, self._progress, lookups, self._find)
+        self._status = 0
 
     def run(self) -> int:
         """Until all is written; what was found is kept however it ends.  The exit status."""
@@ -53,16 +58,17 @@ class Naming:
             with self._progress:
                 status = self._filter.run()
         finally:
-            if self._cache:
-                self._cache.flush()
+            self._use_cache(NameCache.flush)
         if self._verbose:
             print(f"{self._tool}: {self.summary()}", file=sys.stderr)
-        return status
+        return status or self._status
 
     def found(self, address: bytes, name: bytes | None, expires: int) -> None:
         """An answer, to be kept until `expires` (epoch seconds; 0: not at all)."""
-        if self._cache and expires:
-            self._cache.put(address, name, expires)
+        if expires:
+            self._use_cache(lambda cache: cache.put(address, name, expires))
+        else:
+            self.counts["unanswered"] += name is None
         self._tell(address, name, expires)
 
     def summary(self) -> str:
@@ -71,15 +77,15 @@ class Naming:
         all_of_them = many["hosts"] + many["cache"] + many["asked"]
         return (
             f"{self._filter.lines:,} lines, {all_of_them:,} addresses, {many['named']:,} with a name; "
-            f"hosts file {many['hosts']:,}, cache {many['cache']:,}, asked {many['asked']:,}"
+            f"hosts file {many['hosts']:,}, cache {many['cache']:,}, asked {many['asked']:,}, "
+            f"unanswered {many['unanswered']:,}"
         )
 
     def _find(self, address: bytes) -> None:
-        kept: tuple[bytes | None, int] | None
         if name := self._hosts.get(address):
             self.counts["hosts"] += 1
             self._tell(address, name, 0)
-        elif self._cache and (kept := self._cache.get(address)):
+        elif kept := self._use_cache(lambda cache: cache.get(address)):
             self.counts["cache"] += 1
             self._tell(address, *kept)
         else:
@@ -89,6 +95,17 @@ class Naming:
     def _tell(self, address: bytes, name: bytes | None, expires: int) -> None:
         self.counts["named"] += name is not None
         self._filter.found(address, self._form(address, name, expires))
+
+    def _use_cache(self, use: Callable[[NameCache], T]) -> T | None:
+        """Do something with the cache, if there is one.  When it fails, the work goes on without it."""
+        if self._cache is None:
+            return None
+        try:
+            return use(self._cache)
+        except PenError as exc:
+            print(f"{self._tool}: {exc}", file=sys.stderr, flush=True)
+            self._cache, self._status = None, 1
+            return None
 
     @staticmethod
     def _nobody(address: bytes) -> None:

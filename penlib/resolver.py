@@ -1,27 +1,29 @@
 """Asking name servers: many questions in flight, each asked once unless it got lost.
 
 A question goes to the first server by UDP.  Without an answer after a part of its time it goes to the next
-one, and is given up when its time is over.  An answer cut short is asked for again by TCP.
+one as well, and is given up when its time is over; until then an answer to any of its copies counts.  An
+answer cut short is asked for again by TCP.
 
-How many are in flight follows the network, as TCP does: it grows with every answer, up to the limit given,
-and halves when something was lost, because what is sent into a full buffer comes back seconds later.  Each
-server gets as many sockets as are needed for all answers to find room in their receive buffers; each has a
-port of its own, which also makes forged answers harder.
+How many are in flight follows the network, as TCP does: what is sent into a full buffer comes back seconds
+later.  Silence proves no loss, because many zones have no server that works; that a later copy is answered
+while the first one is not, does.  Each server gets as many sockets as are needed for all answers to find room
+in their receive buffers; each has a port of its own, which also makes forged answers harder.
 
-Not here: what a message looks like (dnswire); what is made of an answer.
+Not here: what a message looks like (dnswire); the connections (dnstcp); what is made of an answer.
 """
 
 import errno
 import os
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from penlib import clock, dnswire, sockets
+from penlib import clock, dnstcp, dnswire, sockets
 from penlib.address import Endpoint, Place, is_ipv6, target
+from penlib.dnstcp import Done
 from penlib.dnswire import Message
 from penlib.errors import PenError, reason
-from penlib.loop import READ, WRITE, Handler, Loop
+from penlib.loop import READ, Handler, Loop
 
 PORT = 53
 
@@ -40,12 +42,16 @@ ANSWER_ROOM = 1280
 BUFFER = 1 << 20
 """Bytes of receive buffer asked for; ordinary users get about 200 kB."""
 
-TCP_LIMIT = 100
-"""Connections at a time for answers cut short: each takes a descriptor."""
+SOCKETS = 256
+"""UDP sockets at most, of all servers together: descriptors are few.  Beyond that the window must do."""
+
+OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+"""Why no socket can be made that is not the fault of a place."""
+
+CONNECTIONS = 100
+"""TCP connections at a time, for answers cut short: each takes a descriptor."""
 
 UDP_SIZE = 65535
-
-Done = Callable[[Message | None], None]
 
 
 def servers_of(words: list[str], path: str = "/etc/resolv.conf") -> list[Place]:
@@ -73,34 +79,66 @@ def _configured(path: str) -> list[Endpoint]:
 class _Question:
     """One question, from `ask` to its `done`."""
 
-    __slots__ = ("asked", "begun", "done", "id", "server", "socket", "tries")
+    __slots__ = ("asked", "begun", "copies", "done", "server", "tries")
 
     def __init__(self, asked: bytes, done: Done) -> None:
         self.asked = asked
         self.done = done
         self.begun = 0.0
         self.tries = 0
-        self.server = 0
-        self.id = 0
-        self.socket: _Socket | None = None
+        self.server = 0  # that was asked last
+        self.copies: list[tuple[_Socket, int]] = []  # sent and not answered: through which, with what id
 
 
 class _Socket:
-    """A UDP socket connected to one server, and the questions that it waits for."""
+    """A UDP socket connected to one server, and the questions that it waits for, by id."""
 
     __slots__ = ("fd", "room", "server", "sock", "waiting")
 
     def __init__(self, place: Place, server: int) -> None:
         self.sock = socket.socket(place.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.room = sockets.want_receive_buffer(self.sock, BUFFER)
+        self.room = sockets.want_receive_buffer(self.sock, BUFFER) // ANSWER_ROOM
         self.sock.connect(place.sockaddr)
         self.fd = self.sock.fileno()
         self.server = server
         self.waiting: dict[int, _Question] = {}
 
+    def add(self, asked: _Question) -> int:
+        """Have a question wait here; its id, which nobody can guess."""
+        while (number := int.from_bytes(os.urandom(2), "big")) in self.waiting:
+            pass
+        self.waiting[number] = asked
+        asked.copies.append((self, number))
+        return number
+
     def receive_for(self, receive: "Callable[[_Socket], None]") -> Handler:
         """A handler for the loop."""
         return lambda fd, mask: receive(self)
+
+
+class _Window:
+    """How many questions may be in flight: more with each that ends, half after a loss, as TCP has it."""
+
+    def __init__(self, limit: int, pause: float) -> None:
+        self.size = float(min(limit, FIRST_WINDOW))
+        self._limit = limit
+        self._calm = float(limit)  # the size up to which it grows by one
+        self._pause = pause
+        self._halved = float("-inf")
+
+    def grow(self) -> None:
+        """A question has ended."""
+        self.size = min(self._limit, self.size + (1 if self.size < self._calm else 1 / self.size))
+
+    def halve(self, now: float) -> None:
+        """A datagram got lost; those lost together, which show within a while, count once."""
+        if now - self._halved > self._pause:
+            self._halved = now
+            self._calm = self.size = max(min(LEAST_WINDOW, self._limit), self.size / 2)
+
+    def restart(self) -> None:
+        """Nothing is in flight: what came to fit little by little need not fit all at once."""
+        self.size = min(self.size, FIRST_WINDOW)
 
 
 class Resolver:
@@ -108,21 +146,19 @@ class Resolver:
 
     def __init__(self, loop: Loop, places: list[Place], limit: int, seconds: float) -> None:
         self.places = places
-        self.sent = 0  # datagrams
-        self.answered = 0
         self._loop = loop
         self._limit = limit
         self._seconds = seconds
-        self._window = float(min(limit, FIRST_WINDOW))
-        self._calm = float(limit)  # the window up to which it grows with every answer
-        self._halved = 0.0
+        self._patience = RESEND * seconds
+        self._window = _Window(limit, self._patience)
         self._first = 0  # the server to ask first
+        self._heard = [float("-inf")] * len(places)  # when each answered last
         self._queue: deque[_Question] = deque()
         self._flying: OrderedDict[_Question, float] = OrderedDict()  # -> when it was begun; oldest first
-        self._resend: deque[tuple[float, _Question, int]] = deque()
-        self._sockets: list[list[_Socket]] = []
+        self._sent: OrderedDict[_Question, float] = OrderedDict()  # -> when it was last sent by UDP
+        self._sockets: dict[int, list[_Socket]] = {}
         self._turn = 0
-        self._tcp: set[_Connection] = set()
+        self._tcp = 0
         self._tcp_queue: deque[_Question] = deque()
         self._ticking = False
 
@@ -131,18 +167,10 @@ class Resolver:
         self._queue.append(_Question(asked, done))
         self._fill()
 
-    def close(self) -> None:
-        """Forget all."""
-        for connection in list(self._tcp):
-            connection.close()
-        for one in self._sockets:
-            for each in one:
-                self._loop.forget(each.fd)
-                each.sock.close()
-        self._sockets = []
-
     def _fill(self) -> None:
-        while self._queue and len(self._flying) < self._window:
+        if not self._flying:
+            self._window.restart()
+        while self._queue and len(self._flying) < self._window.size:
             asked = self._queue.popleft()
             asked.begun = clock.monotonic()
             self._flying[asked] = asked.begun
@@ -152,37 +180,41 @@ class Resolver:
             self._ticking = True
             self._loop.after(min(0.1, self._seconds / 10), self._tick)
 
-    def _open(self) -> None:
-        """Make the sockets, the first time that something is to be asked."""
-        for number, place in enumerate(self.places):
-            try:
-                made = [_Socket(place, number)]
-                share = max(1, made[0].room // ANSWER_ROOM)
-                made += [_Socket(place, number) for _ in range(min(32, (self._limit - 1) // share))]
-            except OSError as exc:
+    def _group(self, server: int) -> list[_Socket]:
+        """The sockets of a server, made when it is asked first; none if there is no way to it."""
+        if server not in self._sockets:
+            self._sockets[server] = self._open(self.places[server], server)
+        return self._sockets[server]
+
+    def _open(self, place: Place, server: int) -> list[_Socket]:
+        try:
+            made = [_Socket(place, server)]
+            wanted = -(-self._limit // made[0].room)
+            made += [_Socket(place, server) for _ in range(min(wanted, SOCKETS // len(self.places)) - 1)]
+        except OSError as exc:
+            if exc.errno in OUT_OF_SOMETHING:
                 raise PenError(f"name server {place}: {reason(exc)}") from exc
-            self._sockets.append(made)
-            for each in made:
-                self._loop.watch(each.fd, READ, each.receive_for(self._receive))
+            return []
+        for each in made:
+            self._loop.watch(each.fd, READ, each.receive_for(self._receive))
+        return made
 
     def _send(self, asked: _Question) -> None:
-        if not self._sockets:
-            self._open()
-        group = self._sockets[asked.server]
+        server, now = asked.server, clock.monotonic()
+        asked.tries += 1
+        self._sent[asked] = now
+        self._sent.move_to_end(asked)
+        group = self._group(server)
+        if not group:
+            self._loop.later(lambda: self._down(server, [asked]))
+            return
         self._turn += 1
         through = group[self._turn % len(group)]
-        while (number := int.from_bytes(os.urandom(2), "big")) in through.waiting:
-            pass
-        asked.id, asked.socket = number, through
-        asked.tries += 1
-        through.waiting[number] = asked
-        self._resend.append((clock.monotonic() + RESEND * self._seconds, asked, asked.tries))
         try:
-            through.sock.send(dnswire.query(number, asked.asked))
-            self.sent += 1
+            through.sock.send(dnswire.query(through.add(asked), asked.asked))
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.ENOBUFS):
-                self._loop.later(lambda: self._refused(through))
+                self._loop.later(lambda: self._down(server, dict.fromkeys(through.waiting.values())))
 
     def _receive(self, through: _Socket) -> None:
         while True:
@@ -191,7 +223,7 @@ class Resolver:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
-                self._refused(through)
+                self._down(through.server, dict.fromkeys(through.waiting.values()))
                 break
             self._take(through, data)
         self._fill()
@@ -203,143 +235,101 @@ class Resolver:
         except ValueError:
             return
         asked = through.waiting.get(message.id)
-        if asked is None or not _answers(message, asked):
+        if asked is None or not dnswire.is_answer(message, asked.asked):
             return
-        self.answered += 1
-        growth = 1 if self._window < self._calm else 1 / self._window
-        self._window = min(self._limit, self._window + growth)
+        now = clock.monotonic()
+        first = asked.copies[0]
+        if first != (through, message.id) and self._heard[first[0].server] >= asked.begun:
+            self._window.halve(now)  # a server that answers others did not answer the first copy
+        self._heard[through.server] = now
         if message.truncated:
-            del through.waiting[message.id]
-            asked.socket = None
-            self._by_tcp(asked)
-        elif message.rcode in (dnswire.NOERROR, dnswire.NXDOMAIN) or not self._next_server(asked):
-            self.finish(asked, message)
+            self._leave(asked)
+            del self._sent[asked]
+            asked.server = through.server
+            self._tcp_queue.append(asked)
+            self._loop.later(self._connect)
+        else:
+            self.settle(asked, through.server, message)
+
+    def settle(self, asked: _Question, server: int, message: Message | None) -> None:
+        """A server has said something, or (None) can't be reached.  A failure is the answer only when no
+        other server knows more."""
+        if message is None or message.rcode not in (dnswire.NOERROR, dnswire.NXDOMAIN):
+            self._leave(asked, server)
+            if asked.copies or self._next_server(asked):
+                return
+        self._finish(asked, message)
 
     def _next_server(self, asked: _Question) -> bool:
         """Ask the next server, if there is one that this question has not been to."""
-        if asked.tries >= len(self.places):
+        if asked not in self._flying or asked.tries >= len(self.places):
             return False
-        self._leave(asked)
         asked.server = (asked.server + 1) % len(self.places)
         self._send(asked)
         return True
 
-    def _leave(self, asked: _Question) -> None:
-        if asked.socket:
-            asked.socket.waiting.pop(asked.id, None)
-            asked.socket = None
+    def _leave(self, asked: _Question, server: int | None = None) -> None:
+        """Wait no longer for what a server, or (None) any of them, answers."""
+        kept = []
+        for through, number in asked.copies:
+            if server is None or through.server == server:
+                del through.waiting[number]
+            else:
+                kept.append((through, number))
+        asked.copies = kept
 
-    def finish(self, asked: _Question, message: Message | None) -> None:
+    def _finish(self, asked: _Question, message: Message | None) -> None:
         """Answer a question, once."""
         if self._flying.pop(asked, None) is not None:
             self._leave(asked)
+            self._sent.pop(asked, None)
+            if self._queue:  # else the window was not what held questions back
+                self._window.grow()
             asked.done(message)
 
-    def _refused(self, through: _Socket) -> None:
+    def _down(self, server: int, waiting: Iterable[_Question]) -> None:
         """Nobody listens there: what waits for it goes to the next server, or has no answer."""
-        if self._first == through.server:
-            self._first = (through.server + 1) % len(self.places)
-        for asked in list(through.waiting.values()):
-            if not self._next_server(asked):
-                self.finish(asked, None)
+        self._avoid(server)
+        for asked in waiting:
+            self.settle(asked, server, None)
         self._fill()
+
+    def _avoid(self, server: int) -> None:
+        """Ask another one first from now on."""
+        if self._first == server:
+            self._first = (server + 1) % len(self.places)
 
     def _tick(self) -> None:
         """Send again what may be lost, give up what is over its time."""
         now = clock.monotonic()
-        while self._resend and self._resend[0][0] <= now:
-            _, asked, tries = self._resend.popleft()
-            if asked in self._flying and asked.tries == tries and asked.socket:
-                self._lost(asked, now)
+        while self._sent and next(iter(self._sent.values())) + self._patience <= now:
+            self._again(*next(iter(self._sent.items())))
         while self._flying and next(iter(self._flying.values())) + self._seconds <= now:
-            self.finish(next(iter(self._flying)), None)
+            self._finish(next(iter(self._flying)), None)
         self._ticking = False
         self._fill()
 
-    def _lost(self, asked: _Question, now: float) -> None:
-        if now - self._halved > RESEND * self._seconds:
-            self._halved = now
-            self._calm = self._window = max(min(LEAST_WINDOW, self._limit), self._window / 2)
-            self._first = (asked.server + 1) % len(self.places)
-        self._leave(asked)
+    def _again(self, asked: _Question, sent: float) -> None:
+        """Send one more copy; an answer to an earlier one still counts."""
+        if self._heard[asked.server] < sent:
+            self._avoid(asked.server)
         asked.server = (asked.server + 1) % len(self.places)
         self._send(asked)
 
-    def _by_tcp(self, asked: _Question) -> None:
-        self._tcp_queue.append(asked)
-        self.next_connection()
-
-    def next_connection(self, ended: "_Connection | None" = None) -> None:
-        """A connection has ended, or one more is wanted."""
-        if ended:
-            self._tcp.discard(ended)
-        while self._tcp_queue and len(self._tcp) < TCP_LIMIT:
+    def _connect(self) -> None:
+        """Ask by TCP what waits for that, as far as connections may be made."""
+        while self._tcp_queue and self._tcp < CONNECTIONS:
             asked = self._tcp_queue.popleft()
-            if asked in self._flying:
-                try:
-                    self._tcp.add(_Connection(self, self._loop, self.places[asked.server], asked))
-                except OSError:
-                    self.finish(asked, None)
+            left = asked.begun + self._seconds - clock.monotonic()
+            if asked in self._flying and left > 0:
+                self._tcp += 1
+                dnstcp.ask(self._loop, self.places[asked.server], asked.asked, left, self._connected(asked))
 
+    def _connected(self, asked: _Question) -> Done:
+        return lambda message: self._connection_ended(asked, message)
 
-def _answers(message: Message, asked: _Question) -> bool:
-    return message.id == asked.id and message.question.lower() == asked.asked.lower()
-
-
-class _Connection:
-    """One question by TCP (RFC 7766), after its answer was too long for UDP."""
-
-    def __init__(self, owner: Resolver, loop: Loop, place: Place, asked: _Question) -> None:
-        self._owner, self._loop, self._asked = owner, loop, asked
-        self._sock = socket.socket(place.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._data = b""
-        refused = self._sock.connect_ex(place.sockaddr)
-        if refused not in (0, errno.EINPROGRESS):
-            self._sock.close()
-            raise OSError(refused, os.strerror(refused))
-        loop.watch(self._sock.fileno(), WRITE, self._connected)
-        self._limit = loop.after(owner._seconds, self._over)
-
-    def _connected(self, fd: int, mask: int) -> None:
-        query = dnswire.query(self._asked.id, self._asked.asked)
-        try:
-            self._sock.send(len(query).to_bytes(2, "big") + query)
-        except OSError:
-            self._end(None)
-            return
-        self._loop.watch(fd, READ, self._read)
-
-    def _read(self, fd: int, mask: int) -> None:
-        try:
-            more = self._sock.recv(UDP_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            more = b""
-        self._data += more
-        size = int.from_bytes(self._data[:2], "big")
-        if len(self._data) >= 2 + size and len(self._data) > 2:
-            self._end(_parsed(self._data[2 : 2 + size], self._asked))
-        elif not more:
-            self._end(None)
-
-    def _over(self) -> None:
-        self._end(None)
-
-    def _end(self, message: Message | None) -> None:
-        self.close()
-        self._owner.finish(self._asked, message)
-        self._owner.next_connection(self)
-
-    def close(self) -> None:
-        self._limit.cancel()
-        self._loop.forget(self._sock.fileno())
-        self._sock.close()
-
-
-def _parsed(data: bytes, asked: _Question) -> Message | None:
-    try:
-        message = dnswire.parse(data)
-    except ValueError:
-        return None
-    return message if _answers(message, asked) else None
+    def _connection_ended(self, asked: _Question, message: Message | None) -> None:
+        self._tcp -= 1
+        self._loop.later(self._connect)
+        self.settle(asked, asked.server, message)
+        self._fill()

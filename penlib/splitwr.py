@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from penlib.address import unpack
-from penlib.errors import PenError
+from penlib.errors import PenError, failed
 from penlib.hostnames import packed
 from penlib.lookups import Found
 from penlib.loop import READ, WRITE, Loop
@@ -29,7 +29,7 @@ def main(args: Args) -> int:
     count, lookups = number(args, "-n", 1, MOST_WORKERS), number(args, "-N", 1, MOST_LOOKUPS)
     seconds(args, "-t")
     servers_of(args["-s"])
-    naming = Naming("splitwr", args)
+    naming = Naming("splitwr", args, lookups)
     workers = Workers(naming.loop, _commands(args, min(count, lookups), lookups), naming.found)
     naming.ask = workers.ask
     try:
@@ -86,7 +86,10 @@ class _Worker:
         self._answered = answered
         self._telling = b""
         self._told = b""
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        except OSError as exc:
+            raise failed("webresolve", exc) from exc
         assert self.process.stdin
         assert self.process.stdout
         self._to, self._from = self.process.stdin.fileno(), self.process.stdout.fileno()

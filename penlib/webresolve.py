@@ -20,7 +20,7 @@ def main(args: Args) -> int:
     """Run webresolve; the exit status.  Raises PenError, UsageError."""
     limit, patience = number(args, "-n", 1, MOST_LOOKUPS), seconds(args, "-t")
     servers = servers_of(args["-s"])
-    naming = Naming("webresolve", args, answer if args["-a"] else plain)
+    naming = Naming("webresolve", args, limit, answer if args["-a"] else plain)
     resolver = Resolver(naming.loop, servers, limit, patience)
     naming.ask = Lookups(resolver, bool(args["-f"]), naming.found).ask
     return naming.run()

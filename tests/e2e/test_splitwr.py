@@ -73,9 +73,17 @@ def test_gives_what_webresolve_gives_and_asks_once(lab, server, log, options):
         assert server.most <= int(options[options.index("-N") + 1])
 
 
-def test_all_its_processes_ask(lab, server, log):
+def test_says_what_was_done_as_webresolve_does(lab, server, log):
     done = lab.run("splitwr", "-n", "4", "-v", "-s", server, log)
+    alone = lab.run("webresolve", "-v", "-s", server, log)
+    assert done.err == alone.err.replace("webresolve", "splitwr", 1)
     assert done.err.startswith("splitwr: 6,605 lines")
+
+
+def test_what_is_not_answered_is_counted(lab):
+    done = lab.run("splitwr", "-v", "-s", lab.refusing(), stdin=b"10.0.0.1 a\n10.0.0.2 b\n")
+    assert done.out == "10.0.0.1 a\n10.0.0.2 b\n"
+    assert done.err.endswith("asked 2, unanswered 2\n")
 
 
 def test_alone_writes_the_cache(lab, server, log):
@@ -104,6 +112,28 @@ def test_a_signal_leaves_no_process_and_no_file(lab, number):
     assert (run.returncode, out, err) == (128 + number, b"", b"")
     wait_until(lambda: not any(process.runs(pid) for pid in workers), "no process is left")
     assert set(os.listdir(lab.directory)) == before
+
+
+def test_control_c_which_all_processes_get_leaves_none_and_says_nothing(lab):
+    server = lab.closing(NameServer(lambda name, kind: Reply(silent=True)))
+    lab.write("log", "".join(f"10.0.0.{n} x\n" for n in range(200)))
+    words = [*tool("splitwr"), "-n", "5", "-t", "60", "-s", str(server), "log"]
+    run = subprocess.Popen(
+        words, cwd=lab.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: len(server.questions()) > 100, "questions are asked")
+    workers = descendants(run.pid)
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=20)
+    assert (run.returncode, out, err) == (128 + signal.SIGINT, b"", b"")
+    wait_until(lambda: not any(process.runs(pid) for pid in workers), "no process is left")
+
+
+def test_out_of_descriptors_is_one_line(lab, server):
+    lab.write("log", "".join(f"10.0.0.{n} x\n" for n in range(200)))
+    words = " ".join([*tool("splitwr"), "-n", "60", "-s", str(server), "log"])
+    done = lab.run_words(["sh", "-c", f"ulimit -n 60; exec {words}"])
+    assert done == (1, "", "splitwr: webresolve: Too many open files\n")
 
 
 def test_killed_it_leaves_no_process(lab):

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -19,6 +21,9 @@ from support.waiting import stays, wait_until
 def host_of_last_byte(name: str, kind: str) -> Reply:
     return named(f"h{name.partition('.')[0]}.example", delay=0.02)
 
+
+HEAD = re.compile(r"^[0-9a-f.:]+(?=[ \t,\r]|$)")
+"""Of the lines made here: an address at the start."""
 
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 LINE = ' - - [14/Nov/2023:22:13:20 +0000] "GET / HTTP/1.1" 200 5\n'
@@ -117,6 +122,29 @@ class TestText:
     def test_ipv4_mapped_into_ipv6_is_ipv4(self, resolve, server):
         server.knows("192.0.2.1", "one.example")
         assert resolve(data="::ffff:192.0.2.1 a\n").out == "one.example a\n"
+
+    @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_however_the_text_arrives(self, lab, server, name, seed):
+        """In random pieces, cut within addresses, names and ends of lines too."""
+        rng = random.Random(seed)
+        known = {f"192.0.2.{n}": f"h{n}.example" for n in range(0, 256, 2)} | {"2001:db8::1": "six.example"}
+        for address, host in known.items():
+            server.knows(address, host, delay=rng.choice([0.0, 0.01]))
+        heads = [*known, "192.0.2.1", "2001:db8::2", "192.0.2.2.", "x", "", "1:", "2001:db8::1%eth0", "\xff"]
+        lines = [rng.choice(heads) + rng.choice(["", " ", " x", "\t-", ",y\r"]) for _ in range(300)]
+        expected = [HEAD.sub(lambda found: known.get(found[0], found[0]), line) for line in lines]
+        ending = rng.choice(["", "\n"])
+        data = ("\n".join(lines) + ending).encode("latin-1")
+        process = subprocess.Popen([*tool(name), "-s", str(server)], **PIPES)
+        at = 0
+        while at < len(data):
+            size = rng.choice([1, 3, 10, 40, 400])
+            process.stdin.write(data[at : at + size])
+            process.stdin.flush()
+            at += size
+        out, err = process.communicate(timeout=30)
+        assert (out.decode("latin-1"), err) == ("\n".join(expected) + ending, b"")
 
     def test_files_one_after_another_and_standard_input_among_them(self, lab, resolve, server):
         server.knows("192.0.2.1", "one.example")
@@ -298,6 +326,70 @@ class TestServers:
         assert resolve(data="192.0.2.1 x\n").out == "one.example x\n"
         assert server.questions() == {reverse("192.0.2.1"): 1}
 
+    def test_the_first_copy_may_be_answered_after_the_second_was_sent(self, resolve, server):
+        replies = iter([named("one.example", delay=0.7), *[Reply(silent=True)] * 9])
+        server.answer = lambda name, kind: next(replies)
+        assert resolve("-t", "1", data="192.0.2.1 x\n").out == "one.example x\n"
+
+    def test_a_question_that_got_lost_is_sent_again(self, resolve, server):
+        replies = iter([Reply(silent=True), named("one.example")])
+        server.answer = lambda name, kind: next(replies)
+        assert resolve("-t", "1", data="192.0.2.1 x\n").out == "one.example x\n"
+        assert server.questions() == {reverse("192.0.2.1"): 2}
+
+    def test_silence_about_one_address_does_not_make_the_next_server_the_first(self, lab, server):
+        """Many reverse zones have no server that works; that is not our name server's fault."""
+        server.answer = lambda name, kind: Reply(silent=name.startswith("1."), rcode=NXDOMAIN)
+        other = lab.closing(NameServer())
+        other.knows("192.0.2.1", "one.example")
+        words = [*tool("webresolve"), "-t", "1", "-s", str(server), "-s", str(other)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            # 192.0.2.3 is asked for after the question about 192.0.2.1, and is answered
+            process.stdin.write(b"192.0.2.1 a\n192.0.2.3 c\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"one.example a\n"
+            assert process.stdout.readline() == b"192.0.2.3 c\n"
+            process.stdin.write(b"192.0.2.2 b\n")
+            process.stdin.close()
+            assert process.stdout.read() == b"192.0.2.2 b\n"
+        assert list(other.questions()) == [reverse("192.0.2.1")]
+
+    def test_a_late_failure_does_not_outdo_the_next_servers_name(self, lab, server):
+        failing = lab.closing(NameServer(lambda name, kind: Reply(rcode=SERVFAIL, delay=0.9)))
+        server.knows("192.0.2.1", "one.example", delay=0.8)
+        done = lab.run("webresolve", "-t", "2", "-s", failing, "-s", server, stdin=b"192.0.2.1 x\n")
+        assert done == (0, "one.example x\n", "")
+
+    @needs("root")
+    def test_one_without_a_way_to_it_makes_place_too(self, lab, network):
+        server = lab.closing(NameServer())
+        server.knows("192.0.2.1", "one.example")
+        for away in ("198.51.100.1", "[2001:db8::53]:53"):
+            done = lab.run("webresolve", "-s", away, "-s", server, stdin=b"192.0.2.1 x\n")
+            assert done == (0, "one.example x\n", "")
+        assert lab.run("webresolve", "-s", "198.51.100.1", stdin=b"192.0.2.1 x\n") == (0, "192.0.2.1 x\n", "")
+
+    def test_one_that_answers_short_and_not_by_tcp_makes_place_too(self, lab, server):
+        short = lab.closing(NameServer(lambda name, kind: Reply(truncated=True)))
+        short.tcp.shutdown(socket.SHUT_RDWR)
+        server.knows("192.0.2.1", "one.example")
+        done = lab.run("webresolve", "-s", short, "-s", server, stdin=b"192.0.2.1 x\n")
+        assert done == (0, "one.example x\n", "")
+
+    def test_many_answers_cut_short(self, lab):
+        server = lab.closing(NameServer(lambda name, kind: named("h.example", truncated=True)))
+        data = "".join(f"10.0.{number // 250}.{number % 250} x\n" for number in range(500))
+        done = lab.run("webresolve", "-s", server, stdin=data.encode())
+        assert done == (0, "h.example x\n" * 500, "")
+        assert server.by_tcp == 500
+
+    @pytest.mark.parametrize("limit", ["1", "50000"])
+    def test_the_ends_of_n(self, lab, limit):
+        server = lab.closing(NameServer(host_of_last_byte))
+        data = "".join(f"10.0.0.{number} x\n" for number in range(20))
+        done = lab.run("webresolve", "-n", limit, "-s", server, stdin=data.encode())
+        assert done == (0, "".join(f"h{number}.example x\n" for number in range(20)), "")
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -364,6 +456,41 @@ class TestManyAddresses:
             process.kill()
             process.wait()
 
+    def test_reading_pauses_while_nobody_reads_what_is_written(self, lab, server):
+        words = [*tool("webresolve"), "-s", str(server)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            sent = _feed(process.stdin, f"192.0.2.1{LINE}".encode() * 100_000)
+            assert sent < 2 << 20
+            process.kill()
+
+    def test_reading_pauses_while_many_addresses_wait(self, lab):
+        server = lab.closing(NameServer(lambda name, kind: Reply(silent=True)))
+        words = [*tool("webresolve"), "-t", "60", "-s", str(server)]
+        lines = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}\n" for n in range(100_000)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            sent = _feed(process.stdin, "".join(lines).encode())
+            assert sent < 400_000
+            process.kill()
+
+    def test_all_come_after_a_pause(self, lab):
+        """More addresses than may wait, the first of them slow."""
+        server = lab.closing(
+            NameServer(lambda name, kind: named("h.example", delay=0.3 * (name[:2] == "0.")))
+        )
+        lines = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}\n" for n in range(25_000)]
+        done = lab.run("webresolve", "-s", server, stdin="".join(lines).encode())
+        assert done == (0, "h.example\n" * 25_000, "")
+
+    def test_memory_for_an_address_is_some_hundred_bytes(self, lab):
+        """Also where all are new, and each is asked for."""
+        server = lab.closing(NameServer(lambda name, kind: named("some-host.of-an.example")))
+        peaks = []
+        for count in (10, 40_000):
+            lines = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}{LINE}" for n in range(count)]
+            lab.write("log", "".join(lines))
+            peaks.append(peak_rss([*tool("webresolve"), "-s", str(server), "log"], lab.directory))
+        assert peaks[1] < peaks[0] + 40_000 * 700
+
     def test_memory_does_not_grow_with_the_text(self, lab, server):
         server.knows("192.0.2.1", "one.example")
         peaks = []
@@ -372,6 +499,24 @@ class TestManyAddresses:
             words = [*tool("webresolve"), "-s", str(server), "log"]
             peaks.append(peak_rss(words, lab.directory))
         assert peaks[1] < peaks[0] + (4 << 20)
+
+
+def _feed(pipe, data: bytes) -> int:
+    """Write until it takes no more; how much it took."""
+    os.set_blocking(pipe.fileno(), False)
+    sent = 0
+
+    def stuck() -> bool:
+        nonlocal sent
+        before = sent
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(data):
+                sent += os.write(pipe.fileno(), data[sent : sent + 65536])
+        return sent == before and sent > 65536
+
+    wait_until(stuck, "it takes no more")
+    stays(stuck, 0.5)
+    return sent
 
 
 class TestCache:
@@ -409,6 +554,31 @@ class TestCache:
             file.commit()
         server.knows("192.0.2.1", "new.example")
         assert resolve("-c", "cache", data="192.0.2.1 a\n").out == "new.example a\n"
+
+    def test_what_is_not_to_be_kept_is_not(self, resolve, server):
+        server.knows("192.0.2.1", "one.example", ttl=0)
+        for _ in range(2):
+            assert resolve("-c", "cache", data="192.0.2.1 a\n").out == "one.example a\n"
+        assert server.questions() == {reverse("192.0.2.1"): 2}
+
+    @pytest.mark.parametrize("name", [b"bad name", "text.example", b"127.1", b"", 7])
+    def test_a_name_that_others_put_there_is_checked_too(self, resolve, server, lab, name):
+        server.knows("192.0.2.1", "one.example")
+        resolve("-c", "cache", data="192.0.2.1 a\n")
+        with contextlib.closing(sqlite3.connect(lab.directory / "cache")) as file:
+            file.execute("UPDATE names SET name = ?", (name,))
+            file.commit()
+        assert resolve("-c", "cache", data="192.0.2.1 a\n").out == "one.example a\n"
+
+    @needs("root", "mount")
+    @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
+    def test_a_full_disk_ends_the_cache_and_not_the_work(self, lab, name):
+        server = lab.closing(NameServer(lambda name, kind: named("h.example")))
+        (lab.directory / "disk").mkdir()
+        lab.mount_tmpfs(lab.directory / "disk", 64)
+        lines = [f"10.0.{n >> 8}.{n & 255} x\n" for n in range(12_000)]
+        done = lab.run(name, "-s", server, "-c", "disk/cache", stdin="".join(lines).encode())
+        assert done == (1, "h.example x\n" * 12_000, f"{name}: cache disk/cache: database or disk is full\n")
 
     def test_what_was_not_confirmed_does_not_count_as_confirmed(self, resolve, server):
         server.knows("192.0.2.1", "one.example")
@@ -460,6 +630,24 @@ class TestEndings:
         done = lab.run_words(["sh", "-c", f"{words} >/dev/full"])
         assert done == (1, "", f"{name}: standard output: No space left on device\n")
 
+    @needs("root", "mount")
+    @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
+    def test_a_disk_that_fills(self, lab, server, name):
+        server.knows("192.0.2.1", "one.example")
+        lab.write("log", "192.0.2.1 a\n" * 50_000)
+        (lab.directory / "disk").mkdir()
+        lab.mount_tmpfs(lab.directory / "disk", 64)
+        words = " ".join([*tool(name), "-s", str(server), "log"])
+        done = lab.run_words(["sh", "-c", f"{words} >disk/out"])
+        assert done == (1, "", f"{name}: standard output: No space left on device\n")
+        assert (lab.directory / "disk" / "out").stat().st_size == 64 << 10
+
+    @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
+    def test_a_file_that_breaks_off_is_said_and_the_next_one_read(self, lab, resolve, name):
+        lab.write("log", "192.0.2.1 a\n")
+        done = resolve("/proc/self/mem", "log", name=name, code=1)
+        assert (done.out, done.err) == ("192.0.2.1 a\n", f"{name}: /proc/self/mem: Input/output error\n")
+
     @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
     def test_a_closed_pipe(self, lab, server, name):
         lab.write("log", "192.0.2.1 a\n" * 50_000)
@@ -493,8 +681,13 @@ class TestSummary:
         server.knows("192.0.2.1", "one.example")
         done = resolve("-v", data="192.0.2.1 a\n192.0.2.2 b\n192.0.2.1 c\n")
         assert done.err == (
-            "webresolve: 3 lines, 2 addresses, 1 with a name; hosts file 0, cache 0, asked 2\n"
+            "webresolve: 3 lines, 2 addresses, 1 with a name; hosts file 0, cache 0, asked 2, unanswered 0\n"
         )
+
+    def test_counts_what_nobody_answered(self, lab):
+        done = lab.run("webresolve", "-v", "-s", lab.refusing(), stdin=b"192.0.2.1 a\n192.0.2.2 b\n")
+        assert (done.code, done.out) == (0, "192.0.2.1 a\n192.0.2.2 b\n")
+        assert done.err.endswith("asked 2, unanswered 2\n")
 
     def test_is_silent_without(self, resolve):
         assert resolve(data="192.0.2.2 b\n").err == ""
