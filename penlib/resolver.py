@@ -36,6 +36,13 @@ FIRST_WINDOW = 128
 
 LEAST_WINDOW = 16
 
+TICKS = 250
+"""Looks for what got lost, in the time of a question: by default one every 20 ms."""
+
+BURSTS = 50
+"""In how many looks all that is in flight can be sent again: what was lost together, in a full buffer, would
+be lost together once more."""
+
 ANSWER_ROOM = 1280
 """Bytes that the kernel charges a receive buffer for one small datagram, at most."""
 
@@ -178,7 +185,7 @@ class Resolver:
             self._send(asked)
         if self._flying and not self._ticking:
             self._ticking = True
-            self._loop.after(min(0.1, self._seconds / 10), self._tick)
+            self._loop.after(self._seconds / TICKS, self._tick)
 
     def _group(self, server: int) -> list[_Socket]:
         """The sockets of a server, made when it is asked first; none if there is no way to it."""
@@ -302,7 +309,9 @@ class Resolver:
     def _tick(self) -> None:
         """Send again what may be lost, give up what is over its time."""
         now = clock.monotonic()
-        while self._sent and next(iter(self._sent.values())) + self._patience <= now:
+        for _ in range(max(LEAST_WINDOW, self._limit // BURSTS)):
+            if not self._sent or next(iter(self._sent.values())) + self._patience > now:
+                break
             self._again(*next(iter(self._sent.items())))
         while self._flying and next(iter(self._flying.values())) + self._seconds <= now:
             self._finish(next(iter(self._flying)), None)
