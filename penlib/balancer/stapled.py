@@ -4,7 +4,6 @@ By pyOpenSSL, for the certificates that have a staple; the others do not pay for
 same errors: pyOpenSSL's are turned into the standard library's.
 """
 
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from penlib.balancer.channel import Aside, Channel
+from penlib.balancer.channel import Aside, Channel, owned
 from penlib.balancer.policy import Policy
 from penlib.loop import READ, WRITE
 
@@ -60,10 +59,9 @@ class Stapled(Channel):
     __slots__ = ("_connection",)
 
     def __init__(self, context: SSL.Context, fd: int, family: int, aside: Aside) -> None:
-        sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
-        sock.setblocking(False)
-        self._connection = connection = SSL.Connection(context, sock)
-        connection.set_accept_state()
+        with owned(family, fd) as sock, _translated():
+            self._connection = connection = SSL.Connection(context, sock)
+            connection.set_accept_state()
         self._take(sock, fd, aside, self._receive, self._send, connection.shutdown)
 
     def handshake(self) -> int:

@@ -1,6 +1,10 @@
 """TLS towards clients, as openssl, curl and Python's ssl see it."""
 
+import os
 import re
+import resource
+import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -247,6 +251,54 @@ class TestHandshakes:
         client.read(5)
         client.reset()
         assert lab.closing(TlsClient(pen.address)).line() == "s0"
+
+    @pytest.mark.parametrize("stapled", [False, True], ids=["", "stapled"])
+    @pytest.mark.parametrize("names", [[], ["-O", "ssl_sni_path ."]], ids=["", "names"])
+    @pytest.mark.parametrize("sent", [b"", b"x", b"\x16\x03\x01\x02\0\1\0\1\xfc"], ids=len)
+    def test_clients_that_are_reset_before_they_are_accepted(self, lab, ca, sent, names, stapled):
+        """They leave nothing behind: more of them, in all, than there may be at a time."""
+        made = ca.issue("x")
+        (lab.directory / "x.ocsp").write_bytes(ca.staple(made) if stapled else b"")
+        options = ["-t", "1", "-x", "4", *names, *(["-O", "ssl_ocsp_response x.ocsp"] if stapled else [])]
+        pen = lab.pen("-E", made.both, *options, servers=[lab.backend()])
+        for _ in range(2):
+            pen.send_signal(signal.SIGSTOP)
+            for _ in range(4):
+                with pen.client() as client:
+                    client.send(sent).reset()
+            pen.send_signal(signal.SIGCONT)
+            assert lab.closing(TlsClient(pen.address)).line() == "s0"
+        assert pen.err == ""
+
+    def test_a_refused_client_that_goes_on_sending_can_read_why(self, lab, ca):
+        """In TLS 1.3 it may send before it is known."""
+        pen = lab.pen("-E", ca.issue("x").both, "-R", "-G", ca.cert, servers=[lab.backend()])
+        client = lab.closing(TlsClient(pen.address))
+        client.send(b"x" * 100_000)
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            client.read(1)
+
+    def test_close_notify_without_a_free_descriptor(self, lab, ca):
+        """The server's end is told, and what the client says after it arrives."""
+
+        def talk(conn, backend):
+            conn.sendall(b"bye")
+            conn.recv(1)
+            conn.shutdown(socket.SHUT_WR)
+            while data := conn.recv(100):
+                backend.received.extend(data)
+
+        server = lab.backend(talk)
+        pen = lab.pen("-E", ca.issue("x").both, servers=[server])
+        client = lab.closing(TlsClient(pen.address))
+        assert client.read(3) == b"bye"
+        highest = max(map(int, os.listdir(f"/proc/{pen.pid}/fd")))
+        resource.prlimit(pen.pid, resource.RLIMIT_NOFILE, (highest + 1, highest + 1))
+        client.send(b"x")
+        assert client.rest() == b""
+        client.send(b"late")
+        wait_until(lambda: bytes(server.received) == b"late")
+        assert pen.err == ""
 
     def test_a_hello_byte_by_byte(self, lab, ca):
         pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend()])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import ssl
 
 import pytest
@@ -9,8 +10,8 @@ from support.backend import silent
 from support.certificates import Authority
 from support.process import cpu_seconds
 from support.programs import needs
-from support.tls import SlowClient, TlsClient, subject
-from support.waiting import stays
+from support.tls import SlowClient, TlsClient, context, subject
+from support.waiting import PATIENCE, stays
 
 pytestmark = needs("openssl")
 
@@ -144,6 +145,58 @@ class TestNames:
         guest, member = people.issue("guest"), ca.issue("member")
         assert (comes(guest, "www.example.com"), comes(member, "www.example.com")) == (True, False)
         assert (comes(guest, "elsewhere"), comes(member, "elsewhere")) == (False, True)
+
+    @pytest.mark.parametrize("option", ["-G", "-A"])
+    def test_clients_of_the_default_ca(self, lab, ca, directory, certificates_directory, option):
+        """A name without NAME.ca believes those of the command line; without -R nobody need show anything."""
+        (lab.directory / "cas").mkdir()
+        (lab.directory / "cas" / "ca.pem").write_bytes(ca.cert.read_bytes())
+        lab.run_words(["openssl", "rehash", str(lab.directory / "cas")])
+        directory.put("www.example.com")
+        where = ca.cert if option == "-G" else "cas"
+        words = ["-E", ca.issue("default").both, option, where, "-O", f"ssl_sni_path {directory.path}"]
+        pen = lab.pen(*words, "-R", servers=[lab.backend()])
+        assert is_let_in(lab, pen, "www.example.com", context(ca.issue("member")))
+        assert not is_let_in(lab, pen, "www.example.com", context())
+        pen = lab.pen(*words, servers=[lab.backend()])
+        assert is_let_in(lab, pen, "www.example.com", context(ca.issue("member")))
+        assert is_let_in(lab, pen, "www.example.com", context())
+
+    @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+    def test_a_session_of_one_name_opens_no_other(self, lab, ca, directory, certificates_directory, version):
+        """Who may come to one name can't resume that session at another one, whose CA would refuse him."""
+        directory.put("www.example.com")
+        directory.put("guests.example.com")
+        guests = Authority(certificates_directory, "others")
+        directory.replace("guests.example.com.ca", guests.cert.read_bytes())
+        names = ["-O", f"ssl_sni_path {directory.path}"]
+        pen = lab.pen("-E", ca.issue("default").both, "-R", "-G", ca.cert, *names, servers=[lab.backend()])
+        member = context(ca.issue("member"), version)
+        client = lab.closing(TlsClient(pen.address, "www.example.com", member))
+        assert client.line().startswith("s")
+        session = client.socket.session
+        assert resumed(pen, member, "www.example.com", session)
+        assert not resumed(pen, member, "guests.example.com", session)
+
+
+def is_let_in(lab, pen, name, how):
+    """Whether a server is reached."""
+    try:
+        return lab.closing(TlsClient(pen.address, name, how)).line().startswith("s")
+    except ssl.SSLError:  # TLS 1.3 refuses after the client's part of the handshake
+        return False
+
+
+def resumed(pen, how, name, session):
+    """Whether a server is reached with that session."""
+    plain = socket.create_connection(pen.address, PATIENCE)
+    try:
+        with how.wrap_socket(plain, server_hostname=name, session=session) as tls:
+            return tls.recv(1) == b"s" and tls.session_reused
+    except ssl.SSLError:
+        return False
+    finally:
+        plain.close()
 
 
 class TestPickUp:
