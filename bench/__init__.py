@@ -8,6 +8,7 @@ right one fails the benchmark: a proxy that loses bytes is fast.
 process     a program that runs beside the benchmark: started, its CPU time read, ended
 peers       the programs compared, and how each is told to balance over some servers
 web         the HTTP servers behind them, and wrk, the client
+tls         the certificate, TLS clients
 streams     bulk data: both ends of some connections, and whether what arrives is what was sent
 works       what is measured: one function a work, CPU seconds and units done
 rounds      the order of measurements, the ratios

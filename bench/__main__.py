@@ -4,8 +4,9 @@ Usage:
   bench [options] [-a PEN]... [--] [<work>...]
   bench --help | --version
 
-<work> is keepalive, connections, download, upload, queries or sessions (UDP);
-all of them if none is named.  pen runs under the interpreter that runs this.
+<work> is keepalive, connections, download, upload, one of these with tls-
+before it, queries or sessions (UDP); all of them if none is named.  pen runs
+under the interpreter that runs this.
 
 Options:
   -n ROUNDS   rounds [7]

@@ -36,9 +36,12 @@ class Peer:
         """What exactly is measured."""
         raise NotImplementedError
 
-    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
+    def command(
+        self, directory: Path, port: int, servers: list[int], udp: bool = False, tls: str = ""
+    ) -> list[str]:
         """The words that start it in the foreground, on `port`, for servers on these ports of 127.0.0.1;
-        its files are made in `directory`.  `udp`: if it `takes_udp`."""
+        its files are made in `directory`.  `udp`: if it `takes_udp`; `tls`: the file of certificate and key,
+        if clients speak TLS."""
         raise NotImplementedError
 
 
@@ -56,8 +59,10 @@ class Pen(Peer):
     def version(self) -> str:
         return f"{VERSION} under {Path(sys.executable).resolve()}, {sys.version.split()[0]}"
 
-    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
-        return [sys.executable, str(self.program), *pen_words(port, servers, udp)]
+    def command(
+        self, directory: Path, port: int, servers: list[int], udp: bool = False, tls: str = ""
+    ) -> list[str]:
+        return [sys.executable, str(self.program), *pen_words(port, servers, udp, tls)]
 
 
 class Original(Peer):
@@ -76,8 +81,10 @@ class Original(Peer):
     def version(self) -> str:
         return "the C program, as Debian builds it"
 
-    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
-        return [str(self.program), *pen_words(port, servers, udp)]
+    def command(
+        self, directory: Path, port: int, servers: list[int], udp: bool = False, tls: str = ""
+    ) -> list[str]:
+        return [str(self.program), *pen_words(port, servers, udp, tls)]
 
 
 class Haproxy(Peer):
@@ -93,7 +100,9 @@ class Haproxy(Peer):
     def version(self) -> str:
         return output_of(find("haproxy"), "-v").split()[2]
 
-    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
+    def command(
+        self, directory: Path, port: int, servers: list[int], udp: bool = False, tls: str = ""
+    ) -> list[str]:
         lines = "".join(f"  server s{i} 127.0.0.1:{server}\n" for i, server in enumerate(servers))
         config = directory / "haproxy.cfg"
         config.write_text(f"""\
@@ -102,7 +111,7 @@ global
   maxconn {CONNECTIONS}
 listen bench
   mode tcp
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{f" ssl crt {tls} ssl-min-ver TLSv1.3" if tls else ""}
   timeout connect 3s
   timeout client 60s
   timeout server 60s
@@ -137,19 +146,23 @@ class Nginx(Peer):
     def version(self) -> str:
         return nginx_version()
 
-    def command(self, directory: Path, port: int, servers: list[int], udp: bool = False) -> list[str]:
+    def command(
+        self, directory: Path, port: int, servers: list[int], udp: bool = False, tls: str = ""
+    ) -> list[str]:
         lines = " ".join(f"server 127.0.0.1:{number};" for number in servers)
+        kind = "udp" if udp else "backlog=511 ssl" if tls else "backlog=511"
+        keys = f"ssl_certificate {tls}; ssl_certificate_key {tls}; ssl_protocols TLSv1.3;" if tls else ""
         return nginx_command(
             directory,
             f"stream {{ upstream servers {{ {lines} }} "
-            f"server {{ listen 127.0.0.1:{port} {'udp' if udp else 'backlog=511'}; proxy_pass servers; }} }}",
+            f"server {{ listen 127.0.0.1:{port} {kind}; {keys} proxy_pass servers; }} }}",
             f"load_module {self.module};" if self.module.exists() else "",
         )
 
 
-def pen_words(port: int, servers: list[int], udp: bool) -> list[str]:
+def pen_words(port: int, servers: list[int], udp: bool, tls: str) -> list[str]:
     """Options that both pens understand."""
-    kind = ["-U"] if udp else []
+    kind = ["-U"] if udp else ["-E", tls] if tls else []
     places = [f"127.0.0.1:{number}" for number in servers]
     return ["-f", *kind, "-r", "-x", str(CONNECTIONS), f"127.0.0.1:{port}", *places]
 

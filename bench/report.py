@@ -23,6 +23,8 @@ of one in each measurement; of bulk data every byte.
 - keep-alive requests: wrk, 50 connections, a file of 100 bytes from two nginx servers, round robin
 - new connections: the same with `Connection: close`
 - bulk: 2 connections at once, in one direction
+- TLS: the same, clients speaking TLS 1.3 with a proxy that has an RSA key of 2048 bits; a new connection is
+  a full handshake
 - UDP queries: 20 clients with one question each on its way, 60 bytes, two servers that send them back
 """
 

@@ -8,10 +8,12 @@ sent twice or out of its place shows, as it can't be as long as the block.
 import random
 import selectors
 import socket
+import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from bench.process import PATIENCE
+from bench.tls import connected, end
 from penlib.errors import PenError
 
 STREAMS = 2
@@ -37,13 +39,13 @@ class Streams:
     def __exit__(self, *exc: object) -> None:
         self._listener.close()
 
-    def transfer(self, port: int, size: int, upload: bool) -> None:
+    def transfer(self, port: int, size: int, upload: bool, tls: bool = False) -> None:
         """Send `size` bytes each way there is through the proxy on `port`, from its clients to its servers
-        or the other way round.  Raises PenError if something else arrives."""
+        or the other way round; `tls`: clients speak TLS.  Raises PenError if something else arrives."""
         with ExitStack() as stack:
             clients, servers = [], []
             for _ in range(STREAMS):
-                clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)))
+                clients.append(stack.enter_context(connected(port, tls)))
                 servers.append(stack.enter_context(self._listener.accept()[0]))
             senders, receivers = (clients, servers) if upload else (servers, clients)
             selector = stack.enter_context(selectors.DefaultSelector())
@@ -71,9 +73,10 @@ def sending(sock: socket.socket, size: int) -> Iterator[int]:
     sent = 0
     while sent < size:
         at = sent % PERIOD
-        sent += sock.send(CONTENT[at : at + min(CHUNK, size - sent)])
+        with suppress(ssl.SSLWantWriteError):
+            sent += sock.send(CONTENT[at : at + min(CHUNK, size - sent)])
         yield sent
-    sock.shutdown(socket.SHUT_WR)
+    end(sock)
 
 
 def receiving(sock: socket.socket, size: int) -> Iterator[int]:
@@ -81,7 +84,14 @@ def receiving(sock: socket.socket, size: int) -> Iterator[int]:
     sock.setblocking(False)
     buffer = bytearray(CHUNK)
     received = 0
-    while count := sock.recv_into(buffer):
+    while True:
+        try:
+            count = sock.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            yield received
+            continue
+        if not count:
+            break
         at = received % PERIOD
         if buffer[:count] != bytes(CONTENT[at : at + count]):
             raise PenError(f"not what was sent: within {count} bytes from byte {received} on")

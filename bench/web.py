@@ -5,13 +5,13 @@ was whole; that they are the right bytes is seen from one answer before.
 """
 
 import os
-import socket
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.peers import nginx_command
 from bench.process import PATIENCE, Program, find, free_port
+from bench.tls import connected
 from penlib.errors import PenError
 
 SMALL = b"0123456789" * 10
@@ -48,16 +48,16 @@ class Web(Program):
         )
         super().__init__("nginx, the server", command, self.ports[0], directory)
 
-    def load(self, port: int, seconds: float, keep_alive: bool) -> Load:
+    def load(self, port: int, seconds: float, keep_alive: bool, tls: bool = False) -> Load:
         """Ask through the proxy on `port`, as fast as one wrk can.  Raises PenError for a wrong answer."""
         last = fetch(self.ports[0], [CLOSE])
         size = len(fetch(self.ports[0], ["", CLOSE])) - len(last) if keep_alive else len(last)
-        if body(fetch(port, [CLOSE])) != SMALL:
+        if body(fetch(port, [CLOSE], tls)) != SMALL:
             raise PenError("the answer is not the file")
         words = ["-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds:.0f}s", "--timeout", SLOW]
         words += ["-s", str(WRK_SCRIPT)] + ([] if keep_alive else ["-H", CLOSE])
         done = subprocess.run(
-            [find("wrk"), *words, f"http://127.0.0.1:{port}/small"],
+            [find("wrk"), *words, f"http{'s' if tls else ''}://127.0.0.1:{port}/small"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -81,11 +81,11 @@ def checked(said: str, size: int) -> Load:
     return Load(requests, microseconds / 1e6)
 
 
-def fetch(port: int, headers: list[str]) -> bytes:
+def fetch(port: int, headers: list[str], tls: bool = False) -> bytes:
     """What comes back, up to the end, for one request after another, each with that header."""
     lines = [("GET /small HTTP/1.1", "Host: bench", *filter(None, [header]), "", "") for header in headers]
     requests = "".join("\r\n".join(request) for request in lines)
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+    with connected(port, tls) as sock:
         sock.sendall(requests.encode())
         return b"".join(iter(lambda: sock.recv(65536), b""))
 

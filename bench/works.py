@@ -13,6 +13,7 @@ from bench.peers import Peer
 from bench.process import Program, find, free_port
 from bench.queries import Queries
 from bench.streams import STREAMS, Streams
+from bench.tls import certificate
 from bench.web import Web
 
 MEGABYTE = 1_000_000
@@ -45,20 +46,24 @@ class Work:
 
 
 class Requests(Work):
-    """HTTP requests of many clients at once: on connections that stay, or on a new one each."""
+    """HTTP requests of many clients at once: on connections that stay, or on a new one each; `tls`: clients
+    speak TLS."""
 
-    def __init__(self, bench: "Bench", keep_alive: bool) -> None:
+    def __init__(self, bench: "Bench", keep_alive: bool, tls: bool = False) -> None:
         self._bench = bench
+        self._tls = tls
         self._keep_alive = keep_alive
         self.name = "keepalive" if keep_alive else "connections"
         self.title = "keep-alive requests" if keep_alive else "new connections"
         self.unit = "request" if keep_alive else "connection"
+        if tls:
+            self.name, self.title = f"tls-{self.name}", f"TLS: {self.title}"
 
     def measure(self, peer: Peer) -> Sample:
         web = self._bench.web
-        with self._bench.start(peer, web.ports) as program:
+        with self._bench.start(peer, web.ports, tls=self._tls) as program:
             before = program.settled_cpu()
-            load = web.load(program.port, self._bench.seconds, self._keep_alive)
+            load = web.load(program.port, self._bench.seconds, self._keep_alive, self._tls)
             return Sample(load.requests, program.settled_cpu() - before, load.seconds)
 
 
@@ -67,21 +72,24 @@ class Bulk(Work):
 
     unit = "MB"
 
-    def __init__(self, bench: "Bench", upload: bool) -> None:
+    def __init__(self, bench: "Bench", upload: bool, tls: bool = False) -> None:
         self._bench = bench
         self._upload = upload
+        self._tls = tls
         self.name = "upload" if upload else "download"
         self.title = f"bulk {self.name}"
+        if tls:
+            self.name, self.title = f"tls-{self.name}", f"TLS: {self.title}"
 
     def takes(self, peer: Peer) -> bool:
-        """All do."""
-        return True
+        """All do; what is encrypted can't be spliced."""
+        return not (self._tls and peer.bulk_only)
 
     def measure(self, peer: Peer) -> Sample:
         streams, megabytes = self._bench.streams, self._bench.megabytes
-        with self._bench.start(peer, [streams.port] * 2) as program:
+        with self._bench.start(peer, [streams.port] * 2, tls=self._tls) as program:
             before, begun = program.settled_cpu(), time.monotonic()
-            streams.transfer(program.port, megabytes * MEGABYTE, self._upload)
+            streams.transfer(program.port, megabytes * MEGABYTE, self._upload, self._tls)
             wall = time.monotonic() - begun
             return Sample(STREAMS * megabytes, program.settled_cpu() - before, wall)
 
@@ -145,13 +153,21 @@ class Bench:
             self.works += [Requests(self, keep_alive=True), Requests(self, keep_alive=False)]
         self.streams = self._stack.enter_context(Streams())
         self.works += [Bulk(self, upload=False), Bulk(self, upload=True)]
+        if find("openssl"):
+            self._certificate = str(certificate(self._new_directory()))
+            if not missing:
+                self.works += [Requests(self, keep_alive, tls=True) for keep_alive in (True, False)]
+            self.works += [Bulk(self, upload, tls=True) for upload in (False, True)]
+        else:
+            self.skipped.append("TLS: openssl not installed")
         self.queries = self._stack.enter_context(Queries())
         self.works += [Datagrams(self, fresh=False), Datagrams(self, fresh=True)]
 
     def _new_directory(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._directory))
 
-    def start(self, peer: Peer, servers: list[int], udp: bool = False) -> Program:
-        """A peer that balances over servers on these ports."""
+    def start(self, peer: Peer, servers: list[int], udp: bool = False, tls: bool = False) -> Program:
+        """A peer that balances over servers on these ports; `tls`: clients speak TLS with it."""
         port, directory = free_port(), self._new_directory()
-        return Program(peer.name, peer.command(directory, port, servers, udp), port, directory, udp)
+        words = peer.command(directory, port, servers, udp, self._certificate if tls else "")
+        return Program(peer.name, words, port, directory, udp)
