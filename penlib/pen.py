@@ -2,7 +2,8 @@
 
 from penlib import address, process
 from penlib.address import ServerSpec
-from penlib.balancer.balancer import Pen, check_path, control_endpoint, protocol, spec_of
+from penlib.balancer.balancer import Pen
+from penlib.balancer.endpoints import check_path, control_endpoint, protocol, spec_of
 from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients

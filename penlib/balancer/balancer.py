@@ -7,22 +7,24 @@ confined by the caller, `enter`ed (log), `run`, and ended by a signal or the `ex
 import os
 import signal
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penlib import clock, process, sockets
-from penlib.address import Endpoint, ServerSpec
-from penlib.balancer import commands, config, status
-from penlib.balancer.arguments import PREFIX
+from penlib.address import Endpoint
+from penlib.balancer import config, status
 from penlib.balancer.control import Control
 from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
+from penlib.balancer.endpoints import check_path, protocol
+from penlib.balancer.executor import Executor
 from penlib.balancer.journal import Journal
+from penlib.balancer.listeners import Listeners
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
 from penlib.balancer.tcp import Tcp
 from penlib.balancer.udp import Udp
+from penlib.balancer.whereabouts import Whereabouts
 from penlib.clients import Clients
 from penlib.dns import Lookups
 from penlib.errors import PenError, UsageError
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
 
 RESERVE = 64
 """Descriptors for everything but connections: listeners, log, control, pipes, the interpreter."""
-
-CONTROL_MODE = 0o600
-LISTENER_MODE = 0o666
-"""Of Unix sockets."""
 
 
 class Pen:
@@ -62,14 +60,9 @@ class Pen:
         self.protocol = protocol(options)
         self.pid = os.getpid()
         self.running = False
-        self._started_in = self._home = os.getcwd()
-        """Where relative file names begin: the directory that pen was started in, or the jail's root."""
-        self._jail = ""
-        """Where we are confined to, as named outside; empty before and without a jail."""
+        self._where = Whereabouts(options.jail)
         self._log = options.log
         """The log to open once inside."""
-        self._sockets: list[str] = []
-        """Absolute paths of our Unix sockets, as named outside."""
         self._pid_file: process.PidFile | None = None
         self._config_lines = self._read_config(options.config)
         self.loop = Loop(self._mechanism())
@@ -82,7 +75,11 @@ class Pen:
         self.certificates = self._secure()
         self.countries = Countries()
         self.dsr = Dsr(self.loop, settings, selection, reporter, self.now)
-        self._control = Control(self.loop, self.execute, lambda: selection.acls[settings.control_acl])
+        self._executor = Executor(self)
+        self._control = Control(
+            self.loop, self._executor.execute, lambda: selection.acls[settings.control_acl]
+        )
+        self._listeners = Listeners(options, settings, self.names, self.traffic, self._control)
 
     def _secure(self) -> "Certificates | None":
         """TLS towards clients, if that is wanted: who does not need it does not load it."""
@@ -91,7 +88,7 @@ class Pen:
         from penlib.balancer.tls import Certificates
 
         def locate(name: str) -> str:
-            return self.path(self._inside(name))
+            return self.path(self._where.inside(name))
 
         made = Certificates(self.options, self.settings, self.reporter, locate)
         assert isinstance(self.traffic, Tcp)  # -E is refused with -U
@@ -127,8 +124,12 @@ class Pen:
         if self.certificates:
             self.certificates.load()
         self._limit_descriptors()
-        self._open_listener(user)
-        self._open_control(user)
+        if self.dsr.interface:
+            self.dsr.open(self.options.listen, self.protocol)
+        else:
+            self._listeners.open(user)
+        if self.options.control and self._may_be_controlled():
+            self._listeners.open_control(user)
         if self.options.pid_file:
             self._pid_file = process.PidFile(self.options.pid_file)
             if other := self._pid_file.stale_or_running("pen"):
@@ -156,8 +157,7 @@ class Pen:
         """-O, then the -F file as far as the command line lets it."""
         options = self.options
         lines = config.at_start(self._config_lines, len(options.servers), options.listen is not None)
-        for wrong in config.apply(self, self._command_lines() + lines):
-            self.reporter.warn(wrong)
+        self._executor.apply(self._command_lines() + lines)
 
     def _limit_descriptors(self) -> None:
         settings = self.settings
@@ -177,50 +177,19 @@ class Pen:
             )
             settings.conn_max = room
 
-    def _open_listener(self, user: process.User | None) -> None:
-        assert self.options.listen
-        if self.dsr.interface:
-            self.dsr.open(self.options.listen, self.protocol)
-            return
-        self.traffic.listen(self._listeners(self.options.listen))
-        self._own_socket(self.options.listen, user)
-
-    def _listeners(self, endpoint: Endpoint) -> list[socket.socket]:
-        check_path(endpoint, self.protocol)
-        places = self.names.places(endpoint) if endpoint.host else None
-        if self.options.udp:
-            return sockets.bind(endpoint, socket.SOCK_DGRAM, places)
-        return sockets.listen(endpoint, self.settings.backlog, LISTENER_MODE, places)
-
-    def _own_socket(self, endpoint: Endpoint, user: process.User | None) -> None:
-        """Remember a Unix socket for the end, and give it to `user`."""
-        if endpoint.path:
-            self._sockets.append(os.path.abspath(endpoint.path))
-            if user:
-                os.chown(endpoint.path, *user.owner)
-
-    def _open_control(self, user: process.User | None) -> None:
-        endpoint = self.options.control
-        if not endpoint:
-            return
+    def _may_be_controlled(self) -> bool:
         if os.geteuid() == 0 and not self.options.user:
             self.reporter.warn("Won't open control port running as root; use -u to run as different user")
             self.options.control = None
-            return
-        listening = sockets.listen(endpoint, self.settings.backlog, CONTROL_MODE)
-        if endpoint.host == LOOPBACK:
-            listening += _loopback6(endpoint.port, self.settings.backlog)
-        self._control.listen(listening)
-        self._own_socket(endpoint, user)
+            return False
+        return True
 
     def enter(self) -> None:
         """Inside the jail and as the user: open the log, take signals.  Raises PenError."""
-        if self.options.jail:
-            self._jail = os.path.normpath(os.path.join(self._home, self.options.jail))
-            self._home = "/"
-            if self.certificates:
-                self.certificates.confined()
-        self.settings.config = self._inside(self.options.config)
+        self._where.confined()
+        if self._where.jail and self.certificates:
+            self.certificates.confined()
+        self.settings.config = self._where.inside(self.options.config)
         self.running = True
         if self._log:
             self.open_log(self._log)
@@ -234,13 +203,6 @@ class Pen:
                 signal.SIGINT: self.terminate,
             },
         )
-
-    def _inside(self, name: str) -> str:
-        """The -F file as it will be named from now on: if it is in the jail, by its place there; else by the
-        same name, now understood inside."""
-        if not name or not self.options.jail:
-            return name
-        return process.inside(os.path.normpath(os.path.join(self._started_in, name)), self._jail) or name
 
     def run(self) -> None:
         """Serve until `terminate`."""
@@ -265,10 +227,9 @@ class Pen:
 
     def remove_files(self) -> None:
         """Remove the pid file and the Unix sockets."""
-        for path in self._sockets:
-            process.remove_socket(path, self._jail)
+        self._listeners.remove_files(self._where.jail)
         if self._pid_file:
-            self._pid_file.remove(self._jail)
+            self._pid_file.remove(self._where.jail)
 
     def _fault(self, fd: int, exc: Exception) -> None:
         """An error that nobody expected costs the connection it came from."""
@@ -288,7 +249,7 @@ class Pen:
             self.certificates.refresh()
         self._resolve_again()
         if self.settings.config:
-            self._reread(self._read_config(self.settings.config))
+            self._executor.reread(self._read_config(self.settings.config))
 
     def _resolve_again(self) -> None:
         for server in (*self.selection.servers, self.selection.emergency, self.selection.abuse):
@@ -306,16 +267,6 @@ class Pen:
                 server.move(endpoint, places)
 
         self.names.prefetch([endpoint], then)
-
-    def _reread(self, lines: list[config.Line]) -> None:
-        def then() -> None:
-            for number in config.lists_named(lines):
-                if number.isdigit() and int(number) < len(self.selection.acls):
-                    self.selection.acls[int(number)].clear()
-            for wrong in config.apply(self, lines):
-                self.reporter.warn(wrong)
-
-        self._when_resolved(lines, then)
 
     def handle_usr1(self) -> None:
         """Statistics: to the HTML file if there is one, else as a message."""
@@ -336,51 +287,19 @@ class Pen:
 
     # For commands
 
-    def execute(self, line: str, then: Callable[[str], None]) -> None:
-        """Carry out a command line as soon as its names are resolved; `then` gets the reply."""
-
-        def run() -> None:
-            try:
-                reply = commands.execute(self, line) or ""
-            except PenError as exc:
-                reply = str(exc)
-            then(reply)
-
-        self._when_resolved([config.Line("", line)], run)
-
-    def _when_resolved(self, lines: list[config.Line], then: Callable[[], None]) -> None:
-        if any(line.text.startswith("include ") for line in lines):
-            lines = lines + self._included(lines)
-        self.names.prefetch(
-            [host for line in lines for host in commands.hosts(line.text, self.protocol)], then
-        )
-
-    def _included(self, lines: list[config.Line]) -> list[config.Line]:
-        found = []
-        for line in lines:
-            words = line.text.split()
-            if words[0] == "include" and len(words) == 2:
-                try:
-                    found += config.read(words[1], self.path)
-                except PenError:
-                    continue  # said when it is carried out
-        return found
-
     def include(self, name: str) -> str | None:
-        """Carry out a file's commands; answers what was wrong in it."""
-        wrong = config.apply(self, config.read(name, self.path))
-        return PREFIX + "\n".join(wrong) if wrong else None
+        """Carry out a file's commands; answers what was wrong in it.  Raises PenError."""
+        return self._executor.include(name)
 
     def path(self, name: str) -> str:
         """Where the file is that the administrator calls `name`."""
-        return os.path.join(self._home, name)
+        return self._where.path(name)
 
     def located(self, endpoint: Endpoint) -> Endpoint:
-        """`endpoint`; the path of a server's Unix socket made absolute, for it is used from another directory
-        or from inside the jail.  Raises UsageError where it can't be one."""
+        """`endpoint`; the path of a server's Unix socket made absolute.  Raises UsageError where it can't be
+        one."""
         check_path(endpoint, self.protocol)
-        home = "/" if self.options.jail else self._home
-        return endpoint._replace(path=os.path.join(home, endpoint.path)) if endpoint.path else endpoint
+        return self._where.of_server(endpoint)
 
     @staticmethod
     def now() -> float:
@@ -441,33 +360,9 @@ class Pen:
         """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""
         if self.running and self.dsr.interface:
             raise UsageError("not with direct server return")
-        old = self.options.listen
-        if self.running and endpoint != old:
-            try:
-                listening = self._listeners(endpoint)
-            except PenError:
-                # The old one may be in the way of the new (a wildcard and one of its addresses).
-                if not old or old.port != endpoint.port:
-                    raise
-                listening = self._listen_instead(old, endpoint)
-            self.traffic.listen(listening)
-            self._replace_socket(old, endpoint)
+        if self.running and endpoint != self.options.listen:
+            self._listeners.move(endpoint, self._where.jail)
         self.options.listen = endpoint
-
-    def _listen_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
-        self.traffic.listen([])
-        try:
-            return self._listeners(endpoint)
-        except PenError:
-            self.traffic.listen(self._listeners(old))
-            raise
-
-    def _replace_socket(self, old: Endpoint | None, new: Endpoint) -> None:
-        if old and old.path:
-            path = os.path.abspath(old.path)
-            process.remove_socket(path, self._jail)
-            self._sockets = [other for other in self._sockets if other != path]
-        self._own_socket(new, None)
 
     def end_connection(self, number: int) -> None:
         """Close a connection, if there is one of that number."""
@@ -488,39 +383,3 @@ class Pen:
         if not name:
             raise UsageError("FILE expected: pen was started without -F")
         config.write(self, name)
-
-
-LOOPBACK = "127.0.0.1"
-"""Where a control port without a host listens."""
-
-
-def _loopback6(port: int, backlog: int) -> list[socket.socket]:
-    """The same on IPv6, if there is any."""
-    try:
-        return sockets.listen(Endpoint("::1", port), backlog)
-    except PenError:
-        return []
-
-
-def control_endpoint(endpoint: Endpoint) -> Endpoint:
-    """A control port without a host is for this machine alone."""
-    return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
-
-
-def protocol(options: Options) -> str:
-    """Whose service names the ports may have."""
-    return "udp" if options.udp else "tcp"
-
-
-def check_path(endpoint: Endpoint, protocol: str) -> None:
-    """Raises UsageError for a Unix socket that UDP would have to use."""
-    if endpoint.path and protocol == "udp":
-        raise UsageError(f"bad address '{endpoint}': UDP has no Unix sockets")
-
-
-def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = True) -> ServerSpec:
-    """A server that has no listening port to borrow: its own must be there.  Raises UsageError."""
-    spec = parse(word)
-    if needs_port and not spec.endpoint.path and not spec.endpoint.port:
-        raise UsageError(f"bad address '{word}': no port")
-    return spec

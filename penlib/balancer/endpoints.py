@@ -1,0 +1,34 @@
+"""What a pen's addresses may be, beyond what `address` says of every address."""
+
+from collections.abc import Callable
+
+from penlib.address import Endpoint, ServerSpec
+from penlib.balancer.settings import Options
+from penlib.errors import UsageError
+
+LOOPBACK = "127.0.0.1"
+"""Where a control port without a host listens."""
+
+
+def protocol(options: Options) -> str:
+    """Whose service names the ports may have."""
+    return "udp" if options.udp else "tcp"
+
+
+def control_endpoint(endpoint: Endpoint) -> Endpoint:
+    """A control port without a host is for this machine alone."""
+    return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
+
+
+def check_path(endpoint: Endpoint, protocol: str) -> None:
+    """Raises UsageError for a Unix socket that UDP would have to use."""
+    if endpoint.path and protocol == "udp":
+        raise UsageError(f"bad address '{endpoint}': UDP has no Unix sockets")
+
+
+def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = True) -> ServerSpec:
+    """A server that has no listening port to borrow: its own must be there.  Raises UsageError."""
+    spec = parse(word)
+    if needs_port and not spec.endpoint.path and not spec.endpoint.port:
+        raise UsageError(f"bad address '{word}': no port")
+    return spec
