@@ -11,11 +11,14 @@ import pytest
 from support.process import Result, run
 from support.programs import ROOT, needs
 
-WANTED = [
-    line.split()[0]
-    for line in (ROOT / "tests" / "packages").read_text().splitlines()
-    if line and not line.startswith("#")
-]
+
+def listed(directory: str) -> list[str]:
+    """The packages that a list names."""
+    lines = (ROOT / directory / "packages").read_text().splitlines()
+    return [line.split()[0] for line in lines if line and not line.startswith("#")]
+
+
+WANTED = listed("tests")
 DPKG_QUERY = """#!/bin/sh
 sed 's/^/installed /' {here}/installed
 exit 1
@@ -46,9 +49,9 @@ class Machine:
         path.write_text(text.replace("{here}", str(self.here)))
         path.chmod(0o755)
 
-    def run(self, **settings: str) -> Result:
+    def run(self, *words: str, **settings: str) -> Result:
         env = {"PATH": f"{self.here}/bin:/usr/bin:/bin", **settings}
-        return run(["scripts/packages"], cwd=ROOT, env=env)
+        return run(["scripts/packages", *words], cwd=ROOT, env=env)
 
     def run_as_root(self, **settings: str) -> Result:
         """With /usr/sbin its own."""
@@ -78,6 +81,12 @@ def test_told_not_to_install_it_says_what_is_missing(tmp_path: Path) -> None:
     assert machine.apt == []
 
 
+def test_the_benchmark_has_a_list_of_its_own(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, [])
+    said = machine.run("bench", NO_INSTALL="1").out
+    assert said.split(": ")[-1].split() == listed("bench")
+
+
 def test_who_is_not_root_is_told_what_to_type(tmp_path: Path) -> None:
     machine = Machine(tmp_path, WANTED[2:])
     machine.program("id", "#!/bin/sh\necho 1000\n")
@@ -102,10 +111,8 @@ class TestInstalling:
         machine = Machine(tmp_path, WANTED[2:])
         done = machine.run_as_root()
         assert (done.code, done.err) == (0, "")
-        assert (
-            f"installing for the tests, services not started (NO_INSTALL=1 turns this off): {WANTED[0]}"
-            in (done.out)
-        )
+        said = "installing what tests/packages lists, services not started (NO_INSTALL=1 turns this off): "
+        assert said + WANTED[0] in done.out
         update, install = machine.apt
         assert update.startswith("policy 101: ")
         assert update.endswith(" update")
