@@ -43,7 +43,8 @@ lint: $(tested) packages  ## ruff, mypy, the floors of penlib, man pages, shell 
 soak: $(venv)  ## a gigabyte through webresolve and splitwr, with an eye on memory (minutes)
 	@.venv/bin/python tests/soak.py
 
-bench: $(venv)  ## CPU time beside the C pen, haproxy and nginx (QUICK=1: a minute; BENCH=keepalive: less)
+bench: $(venv)  ## costs beside the C suite, haproxy, nginx (QUICK=1: 2 minutes; BENCH=tls-: some)
+	@scripts/packages bench
 	@.venv/bin/python -m bench $(if $(QUICK),-q) $(BENCH)
 
 install: $(venv)  ## into $(DESTDIR)$(prefix), for PYTHON

@@ -10,9 +10,10 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from penlib.errors import PenError
 
@@ -26,6 +27,11 @@ LISTEN = "0A"
 """proc_net_tcp(5): the state column of a listening socket."""
 
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_running: set[subprocess.Popen[bytes]] = set()
+"""All that was started and not yet ended, for the case that we are interrupted between the two."""
+
+
 class Program:
     """A running program that listens on `port` of 127.0.0.1; `with Program(...) as program:` ends it.
 
@@ -33,20 +39,21 @@ class Program:
     the terminal reaches nobody but us, and so that whoever it leaves behind can be ended as well.
     """
 
-    def __init__(self, name: str, command: list[str], port: int, directory: Path, udp: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        port: int,
+        directory: Path,
+        udp: bool = False,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.name = name
         self._listens = receives if udp else listens
         self.port = port
         self._output = directory / "output"
         with self._output.open("wb") as output:
-            self._popen = subprocess.Popen(
-                command,
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            self._popen = started(command, directory, env, output, output)
         try:
             self._wait_until_it_listens()
         except BaseException:
@@ -77,14 +84,13 @@ class Program:
             time.sleep(GLANCE)
         return now
 
+    def memory(self) -> int:
+        """Bytes of its own in memory, not of files; what its processes share counts once."""
+        return sum(_own_memory(pid) for pid in tree(self._popen.pid))
+
     def close(self) -> None:
         """End it, and whoever of its session is left."""
-        self._popen.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(PATIENCE)
-        with suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+        ended(self._popen)
 
     def _wait_until_it_listens(self) -> None:
         end = time.monotonic() + PATIENCE
@@ -98,6 +104,55 @@ class Program:
     def _gone(self) -> PenError:
         said = self._output.read_text("utf-8", "replace").strip() or "no message"
         return PenError(f"{self.name}: ended with status {self._popen.returncode}: {said}")
+
+
+def started(
+    command: list[str], directory: Path, env: dict[str, str] | None, output: IO[bytes], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, for `ended`."""
+    with undisturbed():
+        popen = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        _running.add(popen)
+    return popen
+
+
+def ended(popen: subprocess.Popen[bytes]) -> None:
+    """End it, if it has not ended, and whoever of its session is left."""
+    popen.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        popen.wait(PATIENCE)
+    with suppress(ProcessLookupError):
+        os.killpg(popen.pid, signal.SIGKILL)
+    popen.wait()
+    _running.discard(popen)
+
+
+def end_all() -> None:
+    """End whatever still runs."""
+    for popen in list(_running):
+        ended(popen)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals wait until this is over."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 def cpu(pid: int) -> float:
@@ -118,10 +173,27 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def _own_memory(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+
+
 def receives(port: int) -> bool:
     """Whether anybody has this UDP port."""
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
-    return any(int(line.split()[1].partition(":")[2], 16) == port for line in lines)
+    return bool(_udp(port))
+
+
+def dropped(port: int) -> int:
+    """Datagrams to this UDP port that did not fit into its buffer."""
+    return sum(int(columns[-1]) for columns in _udp(port))
+
+
+def _udp(port: int) -> list[list[str]]:
+    """The lines about this UDP port in proc_net(5)'s tables, in columns."""
+    lines = [
+        line.split() for name in ("udp", "udp6") for line in Path("/proc/net", name).read_text().splitlines()
+    ]
+    return [line for line in lines if line[1].endswith(f":{port:04X}")]
 
 
 def listens(port: int) -> bool:

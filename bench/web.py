@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.peers import nginx_command
 from bench.process import PATIENCE, Program, find, free_port
+from bench.proxies import TEMPORARY, nginx_command
 from bench.tls import connected
 from penlib.errors import PenError
 
@@ -38,21 +38,19 @@ class Web(Program):
         (directory / "small").write_bytes(SMALL)
         self.ports = [free_port(), free_port()]
         listeners = " ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in self.ports)
-        temporary = " ".join(
-            f"{name}_temp_path {name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         command = nginx_command(
             directory,
-            f"http {{ access_log off; keepalive_requests 1000000000; open_file_cache max=10; {temporary} "
-            f"server {{ {listeners} root {directory}; }} }}",
+            f"http {{ access_log off; keepalive_requests 1000000000; open_file_cache max=10; {TEMPORARY} "
+            f"server {{ {listeners} root {directory}; "
+            "location /seen { return 200 $http_x_forwarded_for; } } }",
         )
         super().__init__("nginx, the server", command, self.ports[0], directory)
 
     def load(self, port: int, seconds: float, keep_alive: bool, tls: bool = False) -> Load:
         """Ask through the proxy on `port`, as fast as one wrk can.  Raises PenError for a wrong answer."""
-        last = fetch(self.ports[0], [CLOSE])
-        size = len(fetch(self.ports[0], ["", CLOSE])) - len(last) if keep_alive else len(last)
-        if body(fetch(port, [CLOSE], tls)) != SMALL:
+        last = fetch(port, [CLOSE], tls)
+        size = len(fetch(port, ["", CLOSE], tls)) - len(last) if keep_alive else len(last)
+        if body(last) != SMALL:
             raise PenError("the answer is not the file")
         words = ["-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds:.0f}s", "--timeout", SLOW]
         words += ["-s", str(WRK_SCRIPT)] + ([] if keep_alive else ["-H", CLOSE])
@@ -81,9 +79,14 @@ def checked(said: str, size: int) -> Load:
     return Load(requests, microseconds / 1e6)
 
 
-def fetch(port: int, headers: list[str], tls: bool = False) -> bytes:
+def forwarded(port: int) -> bytes:
+    """The client's address that a server is told by the proxy on `port`."""
+    return body(fetch(port, [CLOSE], path="/seen"))
+
+
+def fetch(port: int, headers: list[str], tls: bool = False, path: str = "/small") -> bytes:
     """What comes back, up to the end, for one request after another, each with that header."""
-    lines = [("GET /small HTTP/1.1", "Host: bench", *filter(None, [header]), "", "") for header in headers]
+    lines = [(f"GET {path} HTTP/1.1", "Host: bench", *filter(None, [header]), "", "") for header in headers]
     requests = "".join("\r\n".join(request) for request in lines)
     with connected(port, tls) as sock:
         sock.sendall(requests.encode())
