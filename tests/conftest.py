@@ -1,7 +1,7 @@
 """What every test gets: the laboratory, and the output of its processes when it fails."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,10 @@ from support import process
 from support.certificates import Authority
 from support.datagrams import UdpPen
 from support.lab import Lab
-from support.network import private_network
-from support.programs import is_program, missing
+from support.network import names, private_network
+from support.process import Result
+from support.programs import ROOT, is_program, missing, tool
+from support.recipes import ADDRESSES, VISITORS
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,3 +75,29 @@ def certificates_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ca(certificates_directory: Path) -> Authority:
     """A certificate authority."""
     return Authority(certificates_directory, "ca")
+
+
+@pytest.fixture
+def shell(lab: Lab, network: None) -> list[str]:
+    """Words that run what is typed, with our tools in the PATH and the names in /etc/hosts."""
+    programs = lab.directory / "bin"
+    programs.mkdir()
+    for path in (ROOT / "bin").iterdir():
+        if path.is_file():
+            program = programs / path.name
+            program.write_text(f'#!/bin/sh\nexec {" ".join(tool(path.name))} "$@"\n')
+            program.chmod(0o755)
+    hosts = names(ADDRESSES | VISITORS, lab.directory)
+    return [*hosts, "env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c"]
+
+
+@pytest.fixture
+def typed(lab: Lab, shell: list[str]) -> Callable[[str], Result]:
+    """Type a block; it must end well."""
+
+    def run(block: str) -> Result:
+        done = lab.run_words([*shell, block])
+        assert done.code == 0, done
+        return done
+
+    return run

@@ -1,8 +1,4 @@
-"""Every recipe of doc/howto.md, letter by letter, with the servers that it speaks of.
-
-A test takes its blocks by `recipe(heading)`, which notes that they are run; the last test here sees that no
-section of the page is left.
-"""
+"""The recipes of doc/howto.md for logs, names and name servers, letter by letter."""
 
 import contextlib
 import gzip
@@ -11,50 +7,13 @@ import os
 import re
 from pathlib import Path
 
-import pytest
-from support.network import names
 from support.nsd import Nsd
-from support.programs import ROOT, needs, tool
-from support.recipes import HOWTO, recipes
+from support.programs import needs
+from support.recipes import ADDRESSES, HOWTO, VISITORS, recipe
 from support.waiting import wait_until
 from support.webserver import apache, nginx
 
 pytestmark = needs("root", "unshare", "mount", "ip")
-
-HOSTS = ["lbhost", "host1", "host2", "loghost"]
-ADDRESSES = {name: f"127.0.0.{number}" for number, name in enumerate(HOSTS, 11)}
-VISITORS = {f"visitor{number}.example": f"127.0.9.{number}" for number in range(1, 7)}
-"""What /etc/hosts says."""
-
-
-def recipe(heading: str) -> list[str]:
-    return recipes()[heading]
-
-
-@pytest.fixture
-def shell(lab, network):
-    """Words that run what is typed, with our tools in the PATH and the names in /etc/hosts."""
-    programs = lab.directory / "bin"
-    programs.mkdir()
-    for path in (ROOT / "bin").iterdir():
-        if path.is_file():
-            program = programs / path.name
-            program.write_text(f'#!/bin/sh\nexec {" ".join(tool(path.name))} "$@"\n')
-            program.chmod(0o755)
-    hosts = names(ADDRESSES | VISITORS, lab.directory)
-    return [*hosts, "env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c"]
-
-
-@pytest.fixture
-def typed(lab, shell):
-    """Type a block; it must end well."""
-
-    def run(block: str):
-        done = lab.run_words([*shell, block])
-        assert done.code == 0, done
-        return done
-
-    return run
 
 
 def visit(page: str) -> None:
@@ -200,14 +159,3 @@ def test_who_is_there(lab, typed):
     assert f"0 addr {ADDRESSES['host1']} port 80" in out
     assert control.stat().st_mode & 0o777 == 0o600
     typed(here[1])
-
-
-def test_no_recipe_is_left_out():
-    """Each section that has commands is taken by a test of this file, by its heading."""
-    used = set(re.findall(r'recipe\("([^"]+)"\)', Path(__file__).read_text()))
-    assert used == set(recipes())
-
-
-def test_the_names_are_those_that_the_page_explains():
-    text = HOWTO.read_text()
-    assert [name for name in ADDRESSES if f"`{name}`" not in text] == []
