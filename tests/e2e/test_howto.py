@@ -10,7 +10,7 @@ import pytest
 from support.backend import http
 from support.client import Client, ask
 from support.loghost import LogHost, send
-from support.network import add_address, inside, join, names
+from support.network import add_address, inside, ip, join, names
 from support.penlogd import line, record
 from support.ports import listens
 from support.programs import needs, tool
@@ -19,7 +19,8 @@ from support.waiting import wait_until
 
 pytestmark = needs("root", "unshare", "mount", "ip")
 
-CLIENTS = [f"127.0.9.{number}" for number in range(1, 9)]
+CLIENTS = [f"{network}.{number}" for number in range(1, 5) for network in ("127.0.9", "10.66.0")]
+"""From two networks: between two servers, a hash looks at nothing but the first byte."""
 
 HERE = ["lbhost", "host1", "host2", "loghost", "address1", "address2", "server2"]
 THERE = ["www1", "www2", "www3", "mailhost1", "mailhost2", "mailhost3", "otherhost"]
@@ -83,9 +84,10 @@ def place(text: str) -> tuple[str, int]:
 def shell(lab, network):
     """Words that run what is typed, with our tools as `pen`, `penlog` ... and the names in /etc/hosts."""
     add_address("192.168.1.240")
+    ip("route add local 10.66.0.0/24 dev lo")
     programs = lab.directory / "bin"
     programs.mkdir()
-    for name in ("pen", "penctl", "penlog", "penlogd"):
+    for name in ("pen", "penctl", "penlog", "penlogd", "mergelogs"):
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec {" ".join(tool(name))} "$@"\n')
         program.chmod(0o755)
@@ -223,3 +225,11 @@ def test_the_log_host_writes_the_true_client(lab, shell):
     send(ADDRESSES["lbhost"], (ADDRESSES["loghost"], 10000), record("192.0.2.7", web))
     send(web, (ADDRESSES["loghost"], 10000), line())
     wait_until(lambda: (lab.directory / "access_log").read_bytes() == line(client="192.0.2.7"))
+
+
+def test_the_logs_of_the_servers_are_merged(lab, shell):
+    """`mergelogs -p pen.log > access_log`, with those of servers beside it; the new one is none of them."""
+    lab.write("pen.log", f"192.0.2.7 971186136 {ADDRESSES['host1']} GET / HTTP/1.1\n")
+    lab.write("access_log.host1", line().decode())
+    assert lab.run_words([*shell, "mergelogs -p pen.log > access_log"]).code == 0
+    assert (lab.directory / "access_log").read_bytes() == line(client="192.0.2.7")
