@@ -71,6 +71,13 @@ def ip(words: str) -> None:
     subprocess.run([find("ip") or "ip", *words.split()], check=True)
 
 
+def come_from(source: str, hosts: Iterable[str]) -> None:
+    """Have connections to these of our addresses come from `source`, unless a client binds another: as they
+    would if the hosts were not all one."""
+    for host in hosts:
+        ip(f"route replace local {host} dev lo table local src {source}")
+
+
 def add_address(address: str, alias: int = 1) -> None:
     """Give the loopback one more address; an IPv4 one of 127/8 needs none of this."""
     if ":" in address:

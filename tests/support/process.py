@@ -1,5 +1,6 @@
 """A program that a test runs: to its end (`run`), or at the test's side (`Process`)."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -119,6 +120,17 @@ class Process:
         self.popen.kill()
         self.popen.wait()
 
+    def kill_tree(self) -> None:
+        """Kill it and all that it has started, as when the machine goes: none sees another one die, and when
+        this returns their sockets are closed."""
+        tree = _stop(self.pid)
+        for pid in tree:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.popen.wait()
+        for pid in tree[1:]:
+            reap(pid)
+
     def describe(self) -> str:
         """What to show of it when the test failed."""
         state = "running" if self.alive else f"ended with {self.popen.returncode}"
@@ -220,15 +232,23 @@ def reap(pid: int) -> int | None:
         return None
 
 
-def children() -> set[int]:
-    """The processes whose parent we are, orphans of our children included."""
-    me = str(os.getpid())
+def children(of: int = 0) -> set[int]:
+    """The processes whose parent is `of`, or we: then orphans of our children included."""
+    parent = str(of or os.getpid())
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if (entry / "stat").read_text().rpartition(")")[2].split()[1] == me:
+                if (entry / "stat").read_text().rpartition(")")[2].split()[1] == parent:
                     found.add(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return found
+
+
+def _stop(pid: int) -> list[int]:
+    """Stop a process, then its children, theirs, and so on; all of them, parents first: so each is ours to
+    reap once those before it are reaped."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    return [pid, *(one for child in children(pid) for one in _stop(child))]

@@ -52,9 +52,26 @@ http {{
         listen {host}:{port};
         client_max_body_size 0;
         location / {{ return 200 "{says}"; }}
+        {more}
     }}
 }}
 """
+
+NGINX_TLS = """
+listen {host}:443 ssl;
+ssl_certificate {both};
+ssl_certificate_key {both};
+"""
+
+APACHE_TLS = """
+LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
+Listen {host}:443
+<VirtualHost {host}:443>
+    SSLEngine on
+    SSLCertificateFile {both}
+</VirtualHost>
+"""
+"""For `more`: the same on port 443, with a certificate and its key in one file."""
 
 
 class WebServer:
@@ -88,13 +105,16 @@ def apache(
     port: int = 0,
     directory: Path | None = None,
     under: Sequence[str] = (),
+    more: str = "",
 ) -> WebServer:
-    """An Apache httpd whose CustomLog is `log`, in the format `form`; `under` are words to run it under."""
+    """An Apache httpd whose CustomLog is `log`, in the format `form`; `under` are words to run it under,
+    `more` is added to its configuration."""
     port = port or free_port()
     directory = directory or lab.directory
     user = "User www-data\nGroup www-data" if os.geteuid() == 0 else ""
     file = directory / "apache.conf"
-    file.write_text(APACHE.format(directory=directory, host=host, port=port, user=user, log=log, form=form))
+    text = APACHE.format(directory=directory, host=host, port=port, user=user, log=log, form=form)
+    file.write_text(text + more)
     words = [*under, find("apache2") or "apache2", "-DFOREGROUND", "-f", str(file)]
     return WebServer(lab.spawn(words, f"apache{port}@{host}", env=env), host, port)
 
@@ -107,10 +127,13 @@ def nginx(
     *,
     port: int = 0,
     says: str = "nginx",
+    under: Sequence[str] = (),
+    more: str = "",
 ) -> WebServer:
-    """An nginx whose access_log is `log`, in the combined format, and that `says` just that."""
+    """An nginx whose access_log is `log`, in the combined format, and that `says` just that; `under` are
+    words to run it under, `more` is added to its server block."""
     port = port or free_port()
-    text = NGINX.format(directory=lab.directory, name=name, host=host, port=port, log=log, says=says)
-    file = lab.write(f"{name}.conf", text)
-    program = find("nginx") or "nginx"
-    return WebServer(lab.spawn([program, "-p", str(lab.directory), "-c", str(file)], name), host, port)
+    values = {"directory": lab.directory, "name": name, "log": log, "says": says, "more": more}
+    file = lab.write(f"{name}.conf", NGINX.format(host=host, port=port, **values))
+    words = [*under, find("nginx") or "nginx", "-p", str(lab.directory), "-c", str(file)]
+    return WebServer(lab.spawn(words, name), host, port)
