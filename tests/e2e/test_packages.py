@@ -118,6 +118,7 @@ class TestInstalling:
         assert update.endswith(" update")
         assert install.startswith("policy 101: ")
         assert install.split()[-2:] == WANTED[:2]
+        assert "--no-remove" in install.split(), "postfix must not take the place of another mail server"
         assert list(machine.sbin.iterdir()) == []
 
     def test_a_policy_of_the_machine_is_put_back(self, tmp_path: Path) -> None:
