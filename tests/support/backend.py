@@ -147,7 +147,7 @@ class Reader:
     def __init__(self, conn: socket.socket, count: Callable[[int], None]) -> None:
         self.conn = conn
         self.count = count
-        self.waiting = b""
+        self.waiting = bytearray()
 
     def more(self) -> None:
         data = self.conn.recv(CHUNK)
@@ -160,12 +160,13 @@ class Reader:
         while end not in self.waiting:
             self.more()
         found, _, self.waiting = self.waiting.partition(end)
-        return found
+        return bytes(found)
 
     def exactly(self, size: int) -> bytes:
         while len(self.waiting) < size:
             self.more()
-        found, self.waiting = self.waiting[:size], self.waiting[size:]
+        found = bytes(self.waiting[:size])
+        del self.waiting[:size]
         return found
 
     def chunks(self) -> Iterator[bytes]:
