@@ -11,7 +11,7 @@ from support.datagrams import UdpPen
 from support.lab import Lab
 from support.network import names, private_network
 from support.process import Result
-from support.programs import ROOT, is_program, missing, tool
+from support.programs import is_program, missing, tools_in
 from support.recipes import ADDRESSES, VISITORS
 
 
@@ -80,13 +80,7 @@ def ca(certificates_directory: Path) -> Authority:
 @pytest.fixture
 def shell(lab: Lab, network: None) -> list[str]:
     """Words that run what is typed, with our tools in the PATH and the names in /etc/hosts."""
-    programs = lab.directory / "bin"
-    programs.mkdir()
-    for path in (ROOT / "bin").iterdir():
-        if path.is_file():
-            program = programs / path.name
-            program.write_text(f'#!/bin/sh\nexec {" ".join(tool(path.name))} "$@"\n')
-            program.chmod(0o755)
+    programs = tools_in(lab.directory / "bin")
     hosts = names(ADDRESSES | VISITORS, lab.directory)
     return [*hosts, "env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c"]
 

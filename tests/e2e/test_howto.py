@@ -13,7 +13,7 @@ from support.loghost import LogHost, send
 from support.network import add_address, inside, ip, join, names
 from support.penlogd import line, record
 from support.ports import listens
-from support.programs import needs, tool
+from support.programs import needs, tools_in
 from support.tls import TlsClient
 from support.waiting import wait_until
 
@@ -85,12 +85,7 @@ def shell(lab, network):
     """Words that run what is typed, with our tools as `pen`, `penlog` ... and the names in /etc/hosts."""
     add_address("192.168.1.240")
     ip("route add local 10.66.0.0/24 dev lo")
-    programs = lab.directory / "bin"
-    programs.mkdir()
-    for name in ("pen", "penctl", "penlog", "penlogd", "mergelogs"):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {" ".join(tool(name))} "$@"\n')
-        program.chmod(0o755)
+    programs = tools_in(lab.directory / "bin")
     return [*names(ADDRESSES, lab.directory), "env", f"PATH={programs}:{os.environ['PATH']}", "sh", "-c"]
 
 

@@ -23,6 +23,18 @@ def tool(name: str) -> list[str]:
     return [str(Path(directory, name))] if directory else [sys.executable, str(ROOT / "bin" / name)]
 
 
+def tools_in(directory: Path) -> Path:
+    """A directory for PATH that has the tools under test, made if it is not there; the same."""
+    if not directory.exists():
+        directory.mkdir()
+        for path in (ROOT / "bin").iterdir():
+            if path.is_file():
+                program = directory / path.name
+                program.write_text(f'#!/bin/sh\nexec {" ".join(tool(path.name))} "$@"\n')
+                program.chmod(0o755)
+    return directory
+
+
 def original(name: str) -> list[str]:
     """The words that start the original C program of that name; say `needs("original pen")`."""
     return [str(ORIGINALS / name)]
