@@ -29,7 +29,7 @@ class Endpoint(NamedTuple):
     """Where something listens or is reached: `host` and `port`, or `path` of a Unix socket.
 
     `host` is a name, a numeric address without brackets, or empty for all local addresses; `port` is 0 only
-    for a server that has not been given one yet.
+    for a server that has not been given one yet, and for direct server return of all ports.
     """
 
     host: str
@@ -41,7 +41,8 @@ class Endpoint(NamedTuple):
             return self.path
         if not self.host:
             return str(self.port)
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" if self.port else host
 
 
 class Place(NamedTuple):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 ETH_ARP, ETH_IPV4 = 0x0806, 0x0800
 """EtherTypes."""
 
-TCP, UDP = 6, 17
+ICMP, TCP, UDP = 1, 6, 17
 """IP protocol numbers."""
 
 REQUEST, REPLY = 1, 2
@@ -28,6 +28,10 @@ _ARP_KIND = (1, ETH_IPV4, 6, 4)  # IPv4 over Ethernet
 _LEAST = 60  # bytes of an Ethernet frame without its checksum
 
 _SYN, _RST, _ACK, _FIN = 0x02, 0x04, 0x10, 0x01
+_ICMP_ERRORS = (3, 11, 12)  # RFC 792: unreachable (also: too large), time exceeded, parameter problem
+_ICMP_HEADER = 8
+_MORE_FRAGMENTS, _OFFSET = 0x2000, 0x1FFF
+
 _TARPIT_WINDOW = 10
 """Bytes that a tarpit lets a client send: so few that it keeps trying."""
 
@@ -42,7 +46,8 @@ class Arp(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """An IPv4 packet.  `ports` are the client's and ours, 2 network bytes each; None in later fragments."""
+    """An IPv4 packet.  `ports` are the client's and ours, 2 network bytes each; None in later fragments.
+    `whole` says that it is no fragment."""
 
     source: bytes
     destination: bytes
@@ -50,6 +55,7 @@ class Packet(NamedTuple):
     ports: tuple[bytes, bytes] | None
     payload: int
     """Where, in the frame, the transport header begins."""
+    whole: bool
 
 
 def arp(frame: bytes) -> Arp | None:
@@ -79,20 +85,38 @@ def _arp(to: bytes, mac: bytes, operation: int, ip: bytes, target_mac: bytes, ta
 
 def ipv4(frame: bytes) -> Packet | None:
     """The IPv4 packet in a frame."""
-    if len(frame) < HEADER + 20 or frame[12:14] != b"\x08\x00" or frame[HEADER] >> 4 != 4:
+    if len(frame) < HEADER + 20 or frame[12:14] != b"\x08\x00":
         return None
-    size = (frame[HEADER] & 0xF) * 4
-    payload = HEADER + size
+    return _packet(frame, HEADER)
+
+
+def _packet(frame: bytes, at: int) -> Packet | None:
+    """The IPv4 packet that begins there."""
+    if len(frame) < at + 20 or frame[at] >> 4 != 4:
+        return None
+    size = (frame[at] & 0xF) * 4
+    payload = at + size
     if size < 20 or len(frame) < payload:
         return None
-    protocol = frame[HEADER + 9]
-    later = int.from_bytes(frame[HEADER + 6 : HEADER + 8], "big") & 0x1FFF
+    protocol = frame[at + 9]
+    fragment = int.from_bytes(frame[at + 6 : at + 8], "big")
     ports = None
-    if not later and protocol in (TCP, UDP) and len(frame) >= payload + 4:
+    if not fragment & _OFFSET and protocol in (TCP, UDP) and len(frame) >= payload + 4:
         ports = frame[payload : payload + 2], frame[payload + 2 : payload + 4]
-    return Packet(
-        frame[HEADER + 12 : HEADER + 16], frame[HEADER + 16 : HEADER + 20], protocol, ports, payload
-    )
+    whole = not fragment & (_OFFSET | _MORE_FRAGMENTS)
+    return Packet(frame[at + 12 : at + 16], frame[at + 16 : at + 20], protocol, ports, payload, whole)
+
+
+def complaint(frame: bytes, packet: Packet) -> Packet | None:
+    """If the packet is an ICMP error about one that was sent to a client, such as that it is too large for
+    the way there: as if the client had said so itself, to the port that the packet came from."""
+    if packet.protocol != ICMP or len(frame) <= packet.payload or frame[packet.payload] not in _ICMP_ERRORS:
+        return None
+    about = _packet(frame, packet.payload + _ICMP_HEADER)
+    if about is None or about.source != packet.destination:
+        return None
+    ports = about.ports and (about.ports[1], about.ports[0])
+    return about._replace(source=about.destination, destination=about.source, ports=ports)
 
 
 def is_syn(frame: bytes, packet: Packet) -> bool:

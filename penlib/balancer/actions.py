@@ -153,6 +153,12 @@ def set_listen(pen: Steered, args: list[str]) -> str:
     return str(pen.options.listen or "")
 
 
+def saved_listen(pen: Steered) -> Iterable[str]:
+    """Not all ports of an address, with direct server return: that only the command line can say."""
+    endpoint = pen.options.listen
+    return [f"listen {endpoint}"] if endpoint and (endpoint.path or endpoint.port) else []
+
+
 def set_log(pen: Steered, args: list[str]) -> str:
     if word := arguments.one(args):
         pen.open_log(word)

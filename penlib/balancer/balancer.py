@@ -125,6 +125,7 @@ class Pen:
             self.certificates.load()
         self._limit_descriptors()
         if self.dsr.interface:
+            self._warn_of_options_for_connections()
             self.dsr.open(self.options.listen, self.protocol)
         else:
             self._listeners.open(user)
@@ -176,6 +177,18 @@ class Pen:
                 f"{' for select()' if self.loop.mechanism == 'select' else ''}"
             )
             settings.conn_max = room
+
+    def _warn_of_options_for_connections(self) -> None:
+        options = self.options
+        for name, given in {
+            "-B": options.abuse,
+            "-E": options.certificate,
+            "-H": self.settings.http,
+            "-e": options.emergency,
+            "-l": self._log,
+        }.items():
+            if given:
+                self.reporter.warn(f"option {name}: does nothing with direct server return")
 
     def _may_be_controlled(self) -> bool:
         if os.geteuid() == 0 and not self.options.user:
@@ -358,9 +371,9 @@ class Pen:
 
     def listen(self, endpoint: Endpoint) -> None:
         """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""
-        if self.running and self.dsr.interface:
-            raise UsageError("not with direct server return")
         if self.running and endpoint != self.options.listen:
+            if self.dsr.interface:
+                raise UsageError("not with direct server return")
             self._listeners.move(endpoint, self._where.jail)
         self.options.listen = endpoint
 

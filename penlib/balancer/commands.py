@@ -227,7 +227,7 @@ ROWS: list[Command] = [
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
     Command(
         "listen", "[ADDRESS]", "listen there instead", actions.set_listen,
-        lambda pen: [f"listen {pen.options.listen}"] if pen.options.listen else [],
+        actions.saved_listen,
     ),
     Command(
         "log", "[FILE|HOST:PORT]", "log there", actions.set_log,

@@ -185,6 +185,7 @@ def command_line(pen: Steered, path: str) -> str:
         "-G": options.client_authorities,
         "-A": options.client_authority_directory,
         "-L": options.tls_least if options.certificate else "",
+        "-O": f"dsr_if {pen.dsr.interface}" if pen.dsr.interface else "",  # so that an IP will do to listen
         "-F": options.jail.rstrip("/") + path,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]

@@ -8,6 +8,9 @@ a client: a table of 256 slots, filled in proportion to weight, says which serve
 A server takes part while it answers ARP: it is asked at once, every second until it answers, and then every
 minute.
 
+What routers say of the servers' answers (ICMP errors) comes here, too, and goes to the server that it is for:
+without it no server would learn what size fits the way to a client (RFC 1191).
+
 The tarpit answers ARP, and SYNs, for further addresses, and nothing more: whoever scans them waits.
 
 Linux only, packet(7).  Not here: what frames look like (frames).
@@ -23,7 +26,7 @@ from typing import TypeVar
 from penlib import acl, frames
 from penlib.address import Endpoint
 from penlib.balancer.settings import Settings
-from penlib.errors import PenError, UsageError, failed
+from penlib.errors import PenError, UsageError, failed, reason
 from penlib.frames import ETH_ARP, ETH_IPV4, HEADER, Packet
 from penlib.loop import READ, Loop
 from penlib.report import Reporter
@@ -101,6 +104,9 @@ class Dsr:
             raise UsageError(f"direct server return: '{endpoint}' is not an IPv4 address")
         self._port = endpoint.port.to_bytes(2, "big") if endpoint.port else b""
         self._protocol = frames.UDP if protocol == "udp" else frames.TCP
+        for server in self._selection.servers:
+            if server.endpoint and not _ipv4(server):
+                raise UsageError(f"direct server return: server {server.title} has no IPv4 address")
         try:
             self._mac, self._own = _hardware_address(self.interface), _address(self.interface)
             self._arp = _packet_socket(self.interface, ETH_ARP)
@@ -113,6 +119,8 @@ class Dsr:
             raise PenError("direct server return: this system has no packet sockets") from exc
         self._loop.watch(self._arp.fileno(), READ, self._arp_ready)
         self._loop.watch(self._ip.fileno(), READ, self._ip_ready)
+        # Who still knows another host for it, that of a pen before us, learns ours (RFC 5227).
+        self._send(self._arp, frames.arp_request(self._mac, self._address, self._address))
         self._tick()
 
     def close(self) -> None:
@@ -177,7 +185,8 @@ class Dsr:
         slot = 0
         for byte in packet.source:
             slot ^= byte
-        if self._selection.mode.roundrobin and packet.ports:
+        # Only the first of several fragments has ports, and all are to go to one server.
+        if self._selection.mode.roundrobin and packet.ports and packet.whole:
             for byte in packet.ports[0]:
                 slot ^= byte
         return self._slots[slot]
@@ -186,7 +195,7 @@ class Dsr:
 
     def _arp_ready(self, fd: int, mask: int) -> None:
         assert self._arp
-        for frame in _frames(self._arp):
+        for frame in self._frames(self._arp):
             said = frames.arp(frame)
             if said is None:
                 continue
@@ -210,13 +219,13 @@ class Dsr:
 
     def _ip_ready(self, fd: int, mask: int) -> None:
         assert self._ip
-        for data in _frames(self._ip):
+        for data in self._frames(self._ip):
             frame = data[self._offset :]
             packet = frames.ipv4(frame)
             if packet is None:
                 continue
             if packet.destination == self._address:
-                self._send_on(data[: self._offset], frame, packet)
+                self._send_on(data[: self._offset], frame, frames.complaint(frame, packet) or packet)
             elif frames.is_syn(frame, packet) and self._is_stuck(packet):
                 number = int.from_bytes(os.urandom(4), "big")
                 answer = frames.syn_ack(frame, packet, self._mac, number)
@@ -239,6 +248,22 @@ class Dsr:
         server, mac = found
         server.sent += len(frame) - HEADER
         self._send(self._ip, offloads + frames.redirect(frame, mac, self._mac))
+
+    def _frames(self, sock: socket.socket) -> list[bytes]:
+        """What has come in, besides what goes out from here."""
+        found = []
+        for _ in range(BATCH):
+            try:
+                data, (_, _, kind, *_) = sock.recvfrom(LARGEST + VNET_HEADER)
+            except BlockingIOError:
+                break
+            except OSError as exc:  # said once by each socket when the interface goes down
+                if sock is self._arp:
+                    self._reporter.warn(f"direct server return on {self.interface}: {reason(exc)}")
+                break
+            if kind in (socket.PACKET_HOST, socket.PACKET_BROADCAST):
+                found.append(data)
+        return found
 
     def _send(self, sock: socket.socket | None, frame: bytes) -> None:
         """A frame that can't be sent is lost, as on any wire."""
@@ -269,19 +294,6 @@ def _ipv4(server: Server) -> bytes:
         if place.family == socket.AF_INET:
             return socket.inet_aton(place.host)
     return b""
-
-
-def _frames(sock: socket.socket) -> list[bytes]:
-    """What has come in, besides what goes out from here."""
-    found = []
-    for _ in range(BATCH):
-        try:
-            data, (_, _, kind, *_) = sock.recvfrom(LARGEST + VNET_HEADER)
-        except OSError:  # nothing more; or the interface is down
-            break
-        if kind in (socket.PACKET_HOST, socket.PACKET_BROADCAST):
-            found.append(data)
-    return found
 
 
 def _packet_socket(interface: str, kind: int) -> socket.socket:

@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import os
+import re
+import shlex
 import socket
+import struct
 import subprocess
 
 import pytest
@@ -11,7 +14,9 @@ from support.backend import Backend
 from support.client import Client
 from support.network import Switch, inside
 from support.programs import find, needs
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
+
+from penlib.frames import checksum
 
 pytestmark = needs("root", "ip", "unshare")
 
@@ -197,6 +202,139 @@ def test_without_a_tarpit_the_reply_says_so(hosts):
     assert hosts.commands("tarpit_acl") == "tarpit_acl = -1\n"
 
 
+def test_what_is_written_starts_the_same_again(hosts):
+    pen = hosts.pen("-O", "acl 3 permit 10.9.0.200/29", "-O", "tarpit_acl 3", listen=VIP)
+    assert hosts.commands("listen") == f"{VIP}\n"
+    written = hosts.lab.directory / "written.cfg"
+    hosts.commands("write", str(written))
+    pen.stop()
+    words = shlex.split(written.read_text().splitlines()[0].removeprefix("# pen "))
+    with inside(hosts.pens):
+        again = hosts.lab.pen_as_typed(*words, listen="127.0.0.1:1", wait=False)
+    hosts.serving()
+    assert again.err == ""
+    hosts.commands("write", str(hosts.lab.directory / "again.cfg"))
+    assert (hosts.lab.directory / "again.cfg").read_text().splitlines()[
+        2:
+    ] == written.read_text().splitlines()[2:]
+    again.hup()
+    hosts.commands("pid")
+    assert again.err == "", "what stays as it is may be said again"
+
+
+class Wire:
+    """All that comes to the client's Ethernet, to be looked at frame by frame."""
+
+    def __init__(self, hosts):
+        with inside(hosts.client):
+            self.socket = hosts.lab.closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+            self.socket.bind(("eth0", 3))  # ETH_P_ALL
+        self.socket.settimeout(PATIENCE)
+
+    def frame(self, wanted):
+        """The next one, of others, that `wanted(frame)` accepts."""
+        while True:
+            frame, (_, _, kind, *_) = self.socket.recvfrom(1 << 16)
+            if kind != socket.PACKET_OUTGOING and wanted(frame):
+                return frame
+
+
+def test_neighbours_learn_at_once_who_has_the_address(hosts):
+    """They may still know the pen of another host."""
+    wire = Wire(hosts)
+    hosts.pen()
+    address = socket.inet_aton(VIP)
+    said = wire.frame(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == address)
+    assert said[38:42] == address
+    assert said[:6] == b"\xff" * 6
+
+
+def ipv4(source, destination, protocol, payload, fragment=0, number=7):
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), number, fragment, 63, protocol, 0)
+    head += socket.inet_aton(source) + socket.inet_aton(destination)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+
+
+class TestAsFrames:
+    """What pen sends on, where the kernels of clients and servers would hide it."""
+
+    @pytest.fixture
+    def wires(self, hosts):
+        """Puts IPv4 packets on the wire, addressed to pen, and answers which server they come to, and how."""
+        pen_mac = self.mac(hosts.pens)
+        sockets = {}
+        for name, pid in {"client": hosts.client, "s0": hosts.servers[0], "s1": hosts.servers[1]}.items():
+            with inside(pid):
+                sockets[name] = hosts.lab.closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+                sockets[name].bind(("eth0", 0x0800 if name != "client" else 0))
+                sockets[name].setblocking(False)
+
+        def send(packet):
+            sockets["client"].send(pen_mac + b"\x02\0\0\0\0\x63" + b"\x08\0" + packet)
+
+            def arrived():
+                for name in ("s0", "s1"):
+                    with contextlib.suppress(BlockingIOError):
+                        while frame := sockets[name].recvfrom(1 << 16)[0]:
+                            if frame[14 : 14 + len(packet)] == packet:
+                                return name, frame
+                return None
+
+            return wait_until(arrived, "the packet comes to a server")
+
+        return send
+
+    def mac(self, pid):
+        with inside(pid):
+            shown = subprocess.run(
+                [find("ip"), "link", "show", "eth0"], capture_output=True, text=True, check=True
+            )
+        return bytes.fromhex(re.search(r"link/ether (\S+)", shown.stdout)[1].replace(":", ""))
+
+    def test_only_hardware_addresses_change(self, hosts, wires):
+        """Not even the time to live."""
+        hosts.pen()
+        hosts.serving()
+        segment = struct.pack("!HHIIBBHHH", 999, PORT, 1, 0, 5 << 4, 0x10, 99, 0, 0) + b"data"
+        number, frame = wires(ipv4(CLIENTS[0], VIP, 6, segment))
+        server = hosts.servers[int(number[1])]
+        assert frame[:14] == self.mac(server) + self.mac(hosts.pens) + b"\x08\0"
+
+    def test_all_fragments_of_a_datagram_go_to_one_server(self, hosts, wires):
+        """With -r, too, though only the first of them has a port."""
+        hosts.pen("-d", "-U", "-r", listen=VIP).says("is at", times=2)
+        for port in range(1000, 1020):
+            first = ipv4(CLIENTS[0], VIP, 17, struct.pack("!HHHH", port, 53, 24, 0), 0x2000, port)
+            last = ipv4(CLIENTS[0], VIP, 17, b"x" * 16, 1, port)
+            assert wires(first)[0] == wires(last)[0]
+
+    def test_what_routers_say_of_answers_goes_to_the_server_that_sent_them(self, hosts, wires):
+        """Or else no server would learn that its answers are too large for a client's way."""
+        hosts.pen()
+        hosts.serving()
+        for client in CLIENTS:
+            answer = ipv4(VIP, client, 6, struct.pack("!HHI", PORT, 999, 1))
+            too_large = struct.pack("!BBHHH", 3, 4, 0, 0, 1400) + answer
+            assert wires(ipv4("10.9.0.254", VIP, 1, too_large))[0] == hosts.ask(client)
+
+
+def test_an_interface_that_goes_down_is_said(hosts):
+    pen = hosts.pen()
+    with inside(hosts.pens):
+        subprocess.run([find("ip"), "link", "set", "eth0", "down"], check=True)
+    pen.says("^pen: direct server return on eth0: Network is down$")
+    with inside(hosts.pens):
+        subprocess.run([find("ip"), "link", "set", "eth0", "up"], check=True)
+    hosts.serving()
+
+
+def test_options_that_mean_nothing_here_are_said(hosts):
+    pen = hosts.pen("-l", "pen.log", "-H")
+    assert pen.err.splitlines() == [
+        f"pen: option {option}: does nothing with direct server return" for option in ("-H", "-l")
+    ]
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("words", "why"),
@@ -207,6 +345,8 @@ class TestRefused:
             ),
             (["-O", "dsr_if lo", "80", "10.9.0.2"], "not an IPv4 address"),
             (["-O", "dsr_if lo", "[::1]:80", "10.9.0.2"], "not an IPv4 address"),
+            (["-O", "dsr_if lo", VIP, "[::1]:80"], "server 0 ([::1]:80) has no IPv4 address"),
+            (["-O", "dsr_if lo", VIP, "10.9.0.2", "/run/s"], "server 1 (/run/s) has no IPv4 address"),
         ],
     )
     def test_at_start(self, lab, words, why):

@@ -57,6 +57,37 @@ def test_later_fragments_have_no_ports_and_first_ones_have():
     assert frames.ipv4(packet(fragment=0x0001)).ports is None
 
 
+def test_whole_packets_are_told_from_fragments():
+    assert frames.ipv4(packet()).whole
+    assert frames.ipv4(packet(fragment=0x4000)).whole, "do not fragment"
+    assert [frames.ipv4(packet(fragment=value)).whole for value in (0x2000, 0x2001, 0x0001)] == [False] * 3
+
+
+def icmp(kind, about, to=OURS):
+    """An ICMP error from a router to us, about what we sent: the header and 8 bytes of it."""
+    head = packet(protocol=1)[:26] + bytes([10, 9, 9, 9]) + to
+    return head + bytes([kind, 4, 0, 0, 0, 0, 5, 0]) + about[14:42]
+
+
+ANSWER = packet()[:26] + OURS + THEIRS + struct.pack("!HHII", 80, 1234, 99, 0)
+
+
+@pytest.mark.parametrize("kind", [3, 11, 12])
+def test_a_complaint_about_an_answer_is_as_if_from_the_client(kind):
+    frame = icmp(kind, ANSWER)
+    found = frames.complaint(frame, frames.ipv4(frame))
+    assert found[:4] == (THEIRS, OURS, TCP, (b"\x04\xd2", b"\0\x50"))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [packet(), icmp(8, ANSWER), icmp(3, packet()), icmp(3, ANSWER, to=THEIRS), icmp(3, ANSWER)[:50]],
+    ids=["no ICMP", "an echo request", "sent by the client", "sent by others", "cut"],
+)
+def test_what_is_no_complaint_about_an_answer(frame):
+    assert frames.complaint(frame, frames.ipv4(frame)) is None
+
+
 def test_other_protocols_have_no_ports():
     assert frames.ipv4(packet(protocol=1)).ports is None
 
@@ -82,6 +113,7 @@ def test_any_bytes(data, kind):
     found = frames.ipv4(frame)
     if found:
         frames.is_syn(frame, found)
+        frames.complaint(frame, found)
 
 
 @pytest.mark.parametrize(
