@@ -65,7 +65,8 @@ def missing(name: str) -> str | None:
     if name == "ipv6":
         return None if Path("/proc/net/if_inet6").exists() else "needs IPv6"
     if name == "original pen":
-        there = all(_is_elf(ORIGINALS / program) for program in ("pen", "penctl", "penlog", "penlogd"))
+        suite = ("pen", "penctl", "penlog", "penlogd", "mergelogs")
+        there = all(_is_elf(ORIGINALS / program) for program in suite)
         return None if there else "the original pen suite is not installed"
     return None if find(name) else f"{name} is not installed"
 

@@ -61,3 +61,11 @@ def test_every_control_command_is_in_penctls_page_and_nothing_else() -> None:
     taking = re.findall(r'^\.TP\n\.BI "([a-z_ ]+) " "(.*)"$', text, re.MULTILINE)
     described = {(name, "") for name in plain} | set(taking)
     assert described == {(row.name, row.args) for row in commands.ROWS}
+
+
+@pytest.mark.parametrize("tool", ["pen", "penctl", "penlog", "penlogd", "mergelogs"])
+def test_the_differences_from_the_original_have_tests(tool: str) -> None:
+    """Of each page; that the entries and the tests agree is seen when these are collected."""
+    tests = (ROOT / "tests" / "interop" / f"test_differences_{tool}.py").read_text()
+    assert f'difference = Differences("{tool}")' in tests
+    assert tests.endswith("\ndifference.complete()\n")
