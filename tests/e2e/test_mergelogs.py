@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import clusterlog
 from support.clusterlog import Settings
 from support.process import peak_rss
-from support.programs import needs, original, tool
+from support.programs import tool
 from support.waiting import wait_until
 
 try:
@@ -637,23 +637,3 @@ def write_cluster(lab, cluster: Settings, made: list[clusterlog.Request]) -> Non
         server = clusterlog.server_address(number)
         path = lab.directory / f"access_log.{server.decode()}"
         path.write_bytes(b"".join(clusterlog.access_log(made, server)))
-
-
-@needs("original pen")
-class TestTheOriginal:
-    """Where it is right: TZ=UTC, requests that are nobody else's, all of them short."""
-
-    def test_both_write_the_same(self, lab):
-        count = 300
-        pen_log = "".join(
-            record(3 * n, f"10.1.1.{n % 250}", (S1, S2)[n % 2], f"GET /{n} HTTP/1.1") for n in range(count)
-        )
-        lab.write("pen.log", pen_log)
-        for name, first in (("a", 0), ("b", 1)):
-            lab.write(name, "".join(line(3 * n, f"GET /{n} HTTP/1.1") for n in range(first, count, 2)))
-        words = ["-p", "pen.log", f"{S1}:a", f"{S2}:b"]
-        ours = lab.run("mergelogs", *words)
-        theirs = lab.run_words([*original("mergelogs"), *words], env={**os.environ, "TZ": "UTC"})
-        assert ours.code == theirs.code == 0
-        differing = set(ours.out.splitlines()) ^ set(theirs.out.splitlines())
-        assert len(differing) <= 2  # one of its lines per run may be an hour off

@@ -6,7 +6,7 @@ import socket
 import pytest
 from support.nsd import Nsd
 from support.ports import free_port
-from support.programs import find, needs, original
+from support.programs import find, needs
 from support.waiting import wait_until
 
 pytestmark = needs("nsd", "dig")
@@ -43,16 +43,6 @@ class TestDig:
         udp.start("-r", servers=name_servers, listen=str(port))
         hosts = ["127.0.0.1", "127.0.0.5", "127.9.9.9", *(["::1"] if socket.has_ipv6 else [])]
         assert [dig(lab, host, port, "www.example.test") for host in hosts] == ["192.0.2.80"] * len(hosts)
-
-    @needs("original pen")
-    def test_the_original_gives_the_same_answers(self, lab, udp, name_servers):
-        answers = []
-        for program in ([], original("pen")):
-            pen = udp.start(servers=name_servers, program=program)
-            answers.append(
-                [dig(lab, *pen.address, name) for name in ("www.example.test", "nobody.example.test")]
-            )
-        assert answers[0] == answers[1] == ["192.0.2.80", ""]
 
 
 @needs("dnsperf")

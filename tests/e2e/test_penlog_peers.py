@@ -1,4 +1,4 @@
-"""The log of a whole cluster: pen, real web servers, penlog and penlogd; and the original programs as peers.
+"""The log of a whole cluster: pen, real web servers, penlog and penlogd.
 
 What is wanted of all of them: every request comes out once, with the client that made it.
 """
@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from support.backend import http
 from support.client import Client
-from support.penlogd import Penlogd, line, record
-from support.ports import free_port, listens
-from support.programs import needs, original, tool
+from support.penlogd import Penlogd, line
+from support.programs import needs, tool
 from support.waiting import wait_until
 from support.webserver import apache, nginx
 
@@ -120,62 +119,6 @@ def test_nginx_with_tail_and_penlogd(lab, penlogd):
     penlogd.wait(len(clients))
     assert sorted(penlogd.clients) == sorted(clients)
     assert without_client(penlogd.lines) == without_client(log.read_bytes().splitlines(keepends=True))
-
-
-@needs("original pen")
-class TestOriginals:
-    """pen 0.34.1 and its tools."""
-
-    def test_its_penlog_to_our_penlogd(self, lab, penlogd):
-        penlogd.send("127.0.0.1", record("192.0.2.7", WEB))
-        sender = lab.spawn([*original("penlog"), "127.0.0.1", str(penlogd.port), WEB], stdin=subprocess.PIPE)
-        sender.popen.stdin.write(line())
-        sender.popen.stdin.close()
-        penlogd.wait(1)
-        assert penlogd.lines == [line(client="192.0.2.7")]
-
-    def test_our_penlog_to_its_penlogd(self, lab):
-        theirs = Penlogd(lab, "-b", program=original("penlogd"))
-        theirs.send("127.0.0.1", record("192.0.2.7", WEB))
-        assert lab.run("penlog", "127.0.0.1", theirs.port, WEB, stdin=line() * 3).code == 0
-        theirs.wait(3)
-        assert theirs.lines == [line(client="192.0.2.7")] * 3
-
-    def test_its_pen_to_our_penlogd(self, lab, penlogd):
-        """Its records are raw, and one comes for each chunk that a client sends."""
-        penlog = lab.spawn([*tool("penlog"), "127.0.0.1", str(penlogd.port), WEB], stdin=subprocess.PIPE)
-        web = lab.backend(http, host=WEB)
-        port = free_port()
-        words = ["-f", "-r", "-l", f"127.0.0.1:{penlogd.port}", f"127.0.0.1:{port}", str(web)]
-        pen = lab.spawn([*original("pen"), *words])
-        wait_until(lambda: listens(pen.pid, port))
-        for number, target in enumerate((b"/one", b"/two", b"/t\xc3\xa4b\t", b"/" + b"a" * 2000)):
-            with Client(("127.0.0.1", port), f"127.0.1.{number}") as client:
-                client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target)
-                client.response()
-            logged = re.sub(rb"[^ -~]", lambda match: rb"\x%02x" % match[0][0], target).decode()
-            penlog.popen.stdin.write(line(f"GET {logged} HTTP/1.1", client="127.0.0.1"))
-            penlog.popen.stdin.flush()
-        penlogd.wait(4)
-        assert penlogd.clients == ["127.0.1.0", "127.0.1.1", "127.0.1.2", "127.0.1.3"]
-
-    def test_our_pen_to_its_penlogd(self, lab):
-        theirs = Penlogd(lab, "-b", program=original("penlogd"))
-        web = lab.backend(http, host=WEB)
-        pen = lab.pen("-r", "-l", f"127.0.0.1:{theirs.port}", servers=[web])
-        assert pen.client(source="127.0.1.9").get("/one") == "s0"
-        assert lab.run("penlog", "127.0.0.1", theirs.port, WEB, stdin=line("GET /one HTTP/1.1")).code == 0
-        theirs.wait(1)
-        assert theirs.clients == ["127.0.1.9"]
-
-    def test_its_penlogd_reads_what_ours_reads(self, lab):
-        """One stream of records and lines without doubtful ones: the same log."""
-        ours, theirs = Penlogd(lab), Penlogd(lab, "-b", program=original("penlogd"))
-        for penlogd in (ours, theirs):
-            for number in range(100):
-                penlogd.send("127.0.0.1", record(f"192.0.2.{number}", WEB, f"GET /{number} HTTP/1.1"))
-                penlogd.send(WEB, line(f"GET /{number} HTTP/1.1", agent="x" * number))
-        assert ours.wait(100) == theirs.wait(100)
 
 
 def test_many_keep_alive_clients_at_once(lab, penlogd):

@@ -1,5 +1,6 @@
 """What penctl's page lists as different from pen 0.34.1: the control protocol, and penctl itself."""
 
+import contextlib
 import socket
 
 import pytest
@@ -7,7 +8,7 @@ from support.client import Client
 from support.differences import Differences
 from support.process import run
 from support.programs import original, tool
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 difference = Differences("penctl")
 
@@ -50,7 +51,7 @@ def test_a_pen_that_does_not_answer(lab):
     words = [f"127.0.0.1:{listener.getsockname()[1]}", "pid"]
     theirs = lab.spawn([*original("penctl"), *words])
     ours = lab.spawn([*tool("penctl"), *words])
-    assert ours.wait() == 1
+    assert ours.wait(2 * PATIENCE) == 1
     assert theirs.alive
 
 
@@ -147,6 +148,21 @@ def test_ssl_client_renegotiation_interval(pens):
     theirs.command("ssl_client_renegotiation_interval")
     wait_until(lambda: not theirs.alive, "the original has died")
     assert ours.command("ssl_client_renegotiation_interval") == "0\n"
+
+
+@difference("dsr_if")
+def test_dsr_if(pens):
+    theirs, ours = pens()
+    theirs.command("dsr_if nosuch0")
+
+    def dies():
+        with contextlib.suppress(OSError):
+            Client(theirs.address).close()
+        return not theirs.alive
+
+    wait_until(dies, "the original dies, at the latest of its next client")
+    assert "start-up" in ours.command("dsr_if nosuch0")
+    assert ours.ask() == "server"
 
 
 @difference("block and delayed_forward")

@@ -86,6 +86,16 @@ def test_what_web_servers_escape(theirs, ours):
     assert ours.clients == ["192.0.2.1"]
 
 
+@difference("Long requests")
+def test_long_requests(theirs, ours):
+    request = f"GET /{'x' * 500} HTTP/1.1"
+    for penlogd in (theirs, ours):
+        tell(penlogd, record("192.0.2.1", WEB, request), line(request))
+        penlogd.wait(1)
+    assert theirs.clients == ["127.0.0.1"]
+    assert ours.clients == ["192.0.2.1"]
+
+
 @difference("Long lines")
 def test_long_lines(theirs, ours):
     """The next line was then written behind what was left."""

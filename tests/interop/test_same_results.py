@@ -1,10 +1,15 @@
-"""The original pen 0.34.1 and its penctl as peers of ours: who knew the one can work with the other."""
+"""Where the two suites do not differ on purpose, each does what the other does, to the letter."""
+
+import os
+import time
 
 import pytest
+from support.nsd import Nsd
 from support.pen import control_options
+from support.penlogd import Penlogd, line, record
 from support.ports import free_port
 from support.process import run
-from support.programs import needs, original, tool
+from support.programs import find, needs, original, tool
 
 pytestmark = needs("original pen")
 
@@ -52,24 +57,6 @@ def test_the_same_replies(pair):
     assert [(command, ask(original("penctl"), ours, command)) for command in SAME] == expected
 
 
-def test_each_penctl_with_each_pen(pair):
-    for pen in pair():
-        for penctl in (original("penctl"), tool("penctl")):
-            assert ask(penctl, pen, "pid") == f"{pen.pid}\n"
-            assert ask(penctl, pen, "servers").count("\n") == 3
-            assert ask(penctl, pen, "roundrobin") == ""
-
-
-def test_the_original_penctl_over_a_unix_socket(lab):
-    pen = lab.pen(servers=lab.backends(1))
-    assert run([*original("penctl"), pen.control, "pid"]).out == f"{pen.pid}\n"
-
-
-def test_our_penctl_over_the_originals_unix_socket(lab):
-    pen = lab.pen(servers=lab.backends(1), program=original("pen"))
-    assert lab.penctl(pen.control, "pid") == (0, f"{pen.pid}\n", "")
-
-
 @pytest.mark.parametrize("options", [["-h"], ["-h", "-r"]], ids=["hash", "hash and port"])
 def test_a_client_gets_the_same_server_of_both(pair, options):
     """A pair of balancers may be replaced one at a time."""
@@ -111,27 +98,47 @@ def test_the_same_log(lab):
     assert len(logs[0]) == 3
 
 
-def test_our_pen_reads_what_the_original_writes(pair, lab):
-    theirs, ours = pair("-b", "7", "-T", "9", "-r")
-    for pen in (theirs, ours):
-        for command in (
-            "acl 3 permit 10.0.0.0 255.0.0.0",
-            "acl 4 deny 127.0.0.1",
-            "server 1 max 4 acl 3",
-            "prio",
-        ):
-            ask(tool("penctl"), pen, command)
-    ask(tool("penctl"), theirs, f"write {lab.directory}/theirs.cfg")
-    written = (lab.directory / "theirs.cfg").read_text()
-    assert "acl 3 permit 10.0.0.0 255.0.0.0" in written
-    reader = lab.pen("-F", "theirs.cfg")
-    assert "no http" in written
-    assert reader.err == ""
-    assert reader.command("mode") == "no hash roundrobin no stubborn no weight prio\n"
-    assert reader.command("servers") == ask(tool("penctl"), ours, "servers")
-    assert (reader.command("blacklist"), reader.command("tracking")) == ("7\n", "9\n")
-    reader.command("write ours.cfg")
-    lists = [line for line in written.splitlines() if line.startswith("acl ")]
-    assert [
-        line for line in (lab.directory / "ours.cfg").read_text().splitlines() if line.startswith("acl ")
-    ] == lists
+WEB = "127.0.0.21"
+
+
+def test_the_same_log_of_a_cluster_live(lab):
+    """One stream of records and lines without doubtful ones."""
+    ours, theirs = Penlogd(lab), Penlogd(lab, "-b", program=original("penlogd"))
+    for penlogd in (ours, theirs):
+        for number in range(100):
+            penlogd.send("127.0.0.1", record(f"192.0.2.{number}", WEB, f"GET /{number} HTTP/1.1"))
+            penlogd.send(WEB, line(f"GET /{number} HTTP/1.1", agent="x" * number))
+    assert ours.wait(100) == theirs.wait(100)
+
+
+def test_the_same_log_of_a_cluster_afterwards(lab):
+    """With TZ=UTC, requests that are nobody else's, all of them short."""
+    servers = ["192.0.2.21", "192.0.2.22"]
+    written = dict.fromkeys(("pen.log", *servers), "")
+    for number in range(300):
+        at, server = 1_700_000_000 + 3 * number, servers[number % 2]
+        written["pen.log"] += f"10.1.1.{number % 250} {at} {server} GET /{number} HTTP/1.1\n"
+        stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(at))
+        written[server] += f'127.0.0.1 - - [{stamp}] "GET /{number} HTTP/1.1" 200 5\n'
+    for name, text in written.items():
+        lab.write(name, text)
+    words = ["-p", "pen.log", *(f"{server}:{server}" for server in servers)]
+    ours, theirs = (
+        lab.run_words([*program, *words], env={**os.environ, "TZ": "UTC"})
+        for program in (tool("mergelogs"), original("mergelogs"))
+    )
+    assert ours.code == theirs.code == 0
+    differing = set(ours.out.splitlines()) ^ set(theirs.out.splitlines())
+    assert len(differing) <= 2, "the original may take an hour from one line"
+
+
+@needs("nsd", "dig")
+def test_the_same_answers_of_name_servers(lab, udp):
+    servers = [Nsd(lab, name) for name in ("ns1", "ns2")]
+    answers = []
+    for program in (original("pen"), tool("pen")):
+        host, port = udp.start(servers=servers, program=program).address
+        dig = [str(find("dig")), f"@{host}", "-p", str(port), "+short", "+tries=1", "+timeout=5"]
+        names = ("www.example.test", "nobody.example.test")
+        answers.append([lab.run_words([*dig, name]).out for name in names])
+    assert answers == [["192.0.2.80\n", ""]] * 2
