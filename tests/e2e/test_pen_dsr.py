@@ -36,14 +36,15 @@ class Hosts:
             for address in CLIENTS:
                 subprocess.run([find("ip"), "address", "add", f"{address}/24", "dev", "eth0"], check=True)
         self.pens = switch.host("10.9.0.1")
+        self.spare = switch.host("10.9.0.4")
         self.servers = [switch.host(address, VIP) for address in SERVERS[:servers]]
         self.backends = []
         for number, pid in enumerate(self.servers):
             with inside(pid):
                 self.backends.append(lab.backend(host=VIP, port=PORT, name=f"s{number}"))
 
-    def pen(self, *options, servers=SERVERS, listen=f"{VIP}:{PORT}", control="./ctl"):
-        with inside(self.pens):
+    def pen(self, *options, servers=SERVERS, listen=f"{VIP}:{PORT}", control="./ctl", host=None):
+        with inside(host or self.pens):
             words = ["-f", "-u", "root", "-C", control, "-O", "dsr_if eth0", *options, listen, *servers]
             ctl = self.lab.directory / "ctl"
             pen = self.lab.pen_as_typed(*words, listen="127.0.0.1:1", control=str(ctl), wait=False)
@@ -247,6 +248,28 @@ def test_neighbours_learn_at_once_who_has_the_address(hosts):
     said = wire.frame(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == address)
     assert said[38:42] == address
     assert said[:6] == b"\xff" * 6
+
+
+def test_another_host_takes_over(hosts):
+    """The client's kernel knows the first one, and would for some time: it does not have to ask again."""
+    first = hosts.pen()
+    hosts.serving()
+    first.stop()
+    second = hosts.pen("-d", host=hosts.spare)
+    second.says("is at", times=2)
+    assert hosts.ask()
+
+
+def test_a_server_that_does_not_answer_is_asked_again_and_one_that_does_is_not(lab, network):
+    """Every second, and in a minute."""
+    hosts = Hosts(lab, servers=1)
+    wire = Wire(hosts)
+    hosts.pen()
+    asked = []
+    while asked.count(SERVERS[1]) < 4:
+        question = wire.frame(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == b"\x0a\x09\0\x01")
+        asked.append(socket.inet_ntoa(question[38:42]))
+    assert asked.count(SERVERS[0]) == 1
 
 
 def ipv4(source, destination, protocol, payload, fragment=0, number=7):

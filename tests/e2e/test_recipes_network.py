@@ -165,3 +165,29 @@ def test_transparent(lab, network, rp_filter):
         other = lab.backend(host="10.0.0.99", port=8080, name="other")
     with servers[0].inside():
         assert lab.client((other.host, other.port)).line() == "other", "what else servers send is routed"
+
+
+@needs("nsd", "dig")
+def test_transparent_over_ipv6_and_udp(lab, network):
+    """With the changes to the two lines that the recipe tells of."""
+    route, pen = recipe("Servers that see the clients' addresses")
+    outside, inside = switch("lan"), switch("cluster")
+    balancer = Host(lab, "lb", {}).plug(outside, SERVICE).plug(inside, "10.1.0.1")
+    client = Host(lab, "client", {}).plug(outside, "10.0.0.99")
+    server = Host(lab, "host1", {}).plug(inside, "10.1.0.21")
+    balancer.type("ip address add fd00::10/64 dev eth0 nodad; ip address add fd01::1/64 dev eth1 nodad")
+    client.type("ip address add fd00::99/64 dev eth0 nodad")
+    server.type("ip address add fd01::21/64 dev eth0 nodad; ip route replace default via fd01::1")
+    server.type(route)
+    with server.inside():
+        web = lab.backend(host="fd01::21", port=80)
+        Nsd(lab, "ns", host="10.1.0.21", port=53)
+    rule, local, _ = pen.splitlines()
+    balancer.type("\n".join(line.replace("ip ", "ip -6 ", 1) for line in (rule, local)))
+    balancer.type("\n".join((rule.replace("ipproto tcp sport 80", "ipproto udp sport 53"), local)))
+    balancer.type("pen -O transparent -p /run/pen.pid -u www-data [fd00::10]:80 [fd01::21]:80")
+    balancer.type(f"pen -U -O transparent -p /run/dns.pid -u www-data {SERVICE}:53 10.1.0.21:53")
+    with client.inside():
+        assert lab.client(("fd00::10", 80)).line() == web.name
+    assert web.peers == ["fd00::99"]
+    assert client.type(f"dig +short @{SERVICE} www.example.test") == "192.0.2.80\n"
