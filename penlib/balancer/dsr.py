@@ -13,18 +13,17 @@ without it no server would learn what size fits the way to a client (RFC 1191).
 
 The tarpit answers ARP, and SYNs, for further addresses, and nothing more: whoever scans them waits.
 
-Linux only, packet(7).  Not here: what frames look like (frames).
+Not here: what frames look like (frames), how they are had (wire).
 """
 
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Callable
 from typing import TypeVar
 
 from penlib import acl, frames
 from penlib.address import Endpoint
+from penlib.balancer import wire
 from penlib.balancer.settings import Settings
 from penlib.errors import PenError, UsageError, failed, reason
 from penlib.frames import ETH_ARP, ETH_IPV4, HEADER, Packet
@@ -51,13 +50,6 @@ BATCH = 200
 
 LARGEST = 1 << 16
 """Bytes of a frame: the kernel joins what belongs together, and divides it again when it is sent."""
-
-VNET_HEADER = 10
-"""Bytes before each frame that carry its offloads (struct virtio_net_hdr): checksums that are not there yet,
-segments to be made.  Without them a frame from a virtual machine on the same host would be sent on broken."""
-
-_SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927  # linux/sockios.h
-_SOL_PACKET, _PACKET_VNET_HDR = 263, 15  # linux/if_packet.h
 
 
 class Neighbour:
@@ -108,10 +100,10 @@ class Dsr:
             if server.endpoint and not _ipv4(server):
                 raise UsageError(f"direct server return: server {server.title} has no IPv4 address")
         try:
-            self._mac, self._own = _hardware_address(self.interface), _address(self.interface)
-            self._arp = _packet_socket(self.interface, ETH_ARP)
-            self._ip = _packet_socket(self.interface, ETH_IPV4)
-            self._offset = _with_offloads(self._ip)
+            self._at = wire.interface(self.interface)
+            self._arp = wire.packet_socket(self.interface, ETH_ARP)
+            self._ip = wire.packet_socket(self.interface, ETH_IPV4)
+            self._offset = wire.with_offloads(self._ip)
         except (OSError, AttributeError) as exc:
             self.close()
             if isinstance(exc, OSError):
@@ -119,8 +111,7 @@ class Dsr:
             raise PenError("direct server return: this system has no packet sockets") from exc
         self._loop.watch(self._arp.fileno(), READ, self._arp_ready)
         self._loop.watch(self._ip.fileno(), READ, self._ip_ready)
-        # Who still knows another host for it, that of a pen before us, learns ours (RFC 5227).
-        self._send(self._arp, frames.arp_request(self._mac, self._address, self._address))
+        self._announce()
         self._tick()
 
     def close(self) -> None:
@@ -131,12 +122,32 @@ class Dsr:
                 sock.close()
         self._arp = self._ip = None
 
+    def _announce(self) -> None:
+        """Who still knows another host for the address, that of a pen before us, learns ours (RFC 5227)."""
+        self._send(self._arp, frames.arp_request(self._at.mac, self._address, self._address))
+
+    def _follow(self) -> None:
+        """The interface may get another hardware address, or go and be made anew (a VLAN, a bridge)."""
+        assert self._arp
+        assert self._ip
+        try:
+            found = wire.interface(self.interface)
+            if found.number != self._at.number:
+                self._arp.bind((self.interface, ETH_ARP))
+                self._ip.bind((self.interface, ETH_IPV4))
+        except OSError:
+            return  # it is not there: that was said when it went
+        if found != self._at:
+            self._at = found
+            self._announce()
+
     # Servers
 
     def _tick(self) -> None:
         """Ask for servers, and see who is there."""
         if self._arp is None:
             return
+        self._follow()
         now = self._now()
         for server in self._selection.servers:
             if address := _ipv4(server):
@@ -153,7 +164,7 @@ class Dsr:
             known.mac = b""
         known.asked = now
         known.missed += 1
-        self._send(self._arp, frames.arp_request(self._mac, self._own, address))
+        self._send(self._arp, frames.arp_request(self._at.mac, self._at.ip, address))
 
     def _learn(self, address: bytes, mac: bytes) -> None:
         known = self._neighbours.get(address)
@@ -202,13 +213,13 @@ class Dsr:
             if said.ip != frames.NOBODY[:4]:
                 self._learn(said.ip, said.mac)
             if said.operation == frames.REQUEST and self._is_ours(said):
-                self._send(self._arp, frames.arp_reply(self._mac, said.target, said))
+                self._send(self._arp, frames.arp_reply(self._at.mac, said.target, said))
 
     def _is_ours(self, asked: frames.Arp) -> bool:
         if asked.target == self._address:
             return True
         return (
-            asked.target not in (self._own, asked.ip)
+            asked.target not in (self._at.ip, asked.ip)
             and asked.target not in self._neighbours
             and self._is_tarpit(asked.target)
         )
@@ -228,11 +239,11 @@ class Dsr:
                 self._send_on(data[: self._offset], frame, frames.complaint(frame, packet) or packet)
             elif frames.is_syn(frame, packet) and self._is_stuck(packet):
                 number = int.from_bytes(os.urandom(4), "big")
-                answer = frames.syn_ack(frame, packet, self._mac, number)
+                answer = frames.syn_ack(frame, packet, self._at.mac, number)
                 self._send(self._ip, b"\0" * self._offset + answer)
 
     def _is_stuck(self, packet: Packet) -> bool:
-        return packet.destination != self._own and self._is_tarpit(packet.destination)
+        return packet.destination != self._at.ip and self._is_tarpit(packet.destination)
 
     def _send_on(self, offloads: bytes, frame: bytes, packet: Packet) -> None:
         if packet.protocol != self._protocol:
@@ -247,14 +258,14 @@ class Dsr:
             return
         server, mac = found
         server.sent += len(frame) - HEADER
-        self._send(self._ip, offloads + frames.redirect(frame, mac, self._mac))
+        self._send(self._ip, offloads + frames.redirect(frame, mac, self._at.mac))
 
     def _frames(self, sock: socket.socket) -> list[bytes]:
         """What has come in, besides what goes out from here."""
         found = []
         for _ in range(BATCH):
             try:
-                data, (_, _, kind, *_) = sock.recvfrom(LARGEST + VNET_HEADER)
+                data, (_, _, kind, *_) = sock.recvfrom(LARGEST + wire.VNET_HEADER)
             except BlockingIOError:
                 break
             except OSError as exc:  # said once by each socket when the interface goes down
@@ -294,39 +305,3 @@ def _ipv4(server: Server) -> bytes:
         if place.family == socket.AF_INET:
             return socket.inet_aton(place.host)
     return b""
-
-
-def _packet_socket(interface: str, kind: int) -> socket.socket:
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    try:
-        sock.bind((interface, kind))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _with_offloads(sock: socket.socket) -> int:
-    """Have offloads travel with the frames; the bytes that they take before each."""
-    try:
-        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-    except OSError:
-        return 0
-    return VNET_HEADER
-
-
-def _hardware_address(interface: str) -> bytes:
-    return _ask(interface, _SIOCGIFHWADDR)[18:24]
-
-
-def _address(interface: str) -> bytes:
-    """The interface's own IPv4 address; 0.0.0.0, as a probe has it (RFC 5227), if it has none."""
-    try:
-        return _ask(interface, _SIOCGIFADDR)[20:24]
-    except OSError:
-        return b"\0" * 4
-
-
-def _ask(interface: str, request: int) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        return fcntl.ioctl(any_socket, request, struct.pack("256s", interface.encode()[:15]))

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 from support.backend import Backend
 from support.client import Client
-from support.network import Switch, inside
+from support.network import Switch, inside, ip
 from support.programs import find, needs
 from support.waiting import PATIENCE, wait_until
 
@@ -348,6 +348,33 @@ def test_an_interface_that_goes_down_is_said(hosts):
     pen.says("^pen: direct server return on eth0: Network is down$")
     with inside(hosts.pens):
         subprocess.run([find("ip"), "link", "set", "eth0", "up"], check=True)
+    hosts.serving()
+
+
+def test_an_interface_that_is_made_anew_is_used_again(hosts):
+    """As a VLAN or a bridge is by network scripts; pen has lost its privileges by then."""
+    pen = hosts.pen("-d", "-u", "nobody")
+    hosts.serving()
+    with inside(hosts.pens):
+        subprocess.run([find("ip"), "link", "delete", "eth0"], check=True)
+    pen.says("eth0: Network is down")
+    ip(f"link add again type veth peer name eth0 netns {hosts.pens}")
+    ip("link set again master br0 up")
+    with inside(hosts.pens):
+        ip("address add 10.9.0.1/24 dev eth0")
+        ip("link set eth0 up")
+    hosts.serving()
+
+
+def test_another_hardware_address_is_told(hosts):
+    hosts.pen()
+    hosts.serving()
+    wire = Wire(hosts)
+    with inside(hosts.pens):
+        ip("link set eth0 address 02:00:00:00:00:77")
+    address = socket.inet_aton(VIP)
+    said = wire.frame(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == frame[38:42] == address)
+    assert said[22:28] == b"\x02\0\0\0\0\x77"
     hosts.serving()
 
 
