@@ -12,6 +12,7 @@ import subprocess
 import pytest
 from support.backend import Backend
 from support.client import Client
+from support.daemons import with_capability
 from support.network import Switch, inside, ip
 from support.programs import find, needs
 from support.waiting import PATIENCE, wait_until
@@ -364,6 +365,23 @@ def test_an_interface_that_is_made_anew_is_used_again(hosts):
         ip("address add 10.9.0.1/24 dev eth0")
         ip("link set eth0 up")
     hosts.serving()
+
+
+def test_one_capability_is_enough(hosts):
+    """As a unit of systemd gives it."""
+    with inside(hosts.pens):
+        words = [
+            *with_capability("net_raw"),
+            *hosts.lab.tool("pen"),
+            "-f",
+            "-O",
+            "dsr_if eth0",
+            VIP,
+            *SERVERS,
+        ]
+        pen = hosts.lab.spawn(words)
+    hosts.serving()
+    assert pen.err == ""
 
 
 def test_another_hardware_address_is_told(hosts):

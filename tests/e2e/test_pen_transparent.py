@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.backend import echo
+from support.daemons import with_capability
 from support.network import add_address, inside, ip, join
 from support.programs import needs
 from support.waiting import wait_until
@@ -107,6 +108,16 @@ class TestAsAnotherUser:
         pid = lab.daemon("-u", "nobody", *words, "-p", "pen.pid", "-O", "transparent", listen, server)
         assert capabilities(pid) == [NET_ADMIN, NET_ADMIN, 0]
         assert lab.client(("127.0.0.1", 8000), "127.0.4.1").line() == "s0"
+        assert server.peers == ["127.0.4.1"]
+
+    def test_it_may_be_had_from_the_start(self, lab, network):
+        """As a unit of systemd gives it."""
+        server = lab.backend()
+        pen = lab.pen_as_typed(
+            "-f", "-O", "transparent", "127.0.0.1:8000", server,
+            listen="127.0.0.1:8000", wrap=with_capability("net_admin"),
+        )  # fmt: skip
+        assert pen.ask("127.0.4.1") == "s0"
         assert server.peers == ["127.0.4.1"]
 
     def test_none_is_kept_without_need(self, lab, network):

@@ -17,7 +17,7 @@ from support.client import Client
 from support.datagrams import UdpPen
 from support.datagrams import echo as udp_echo
 from support.pen import control_options
-from support.penlogd import Penlogd, line
+from support.penlogd import Penlogd, line, record
 from support.ports import free_port
 from support.process import run
 from support.programs import needs, original, tool
@@ -120,6 +120,16 @@ def one_log_live(lab, pen, penlog, penlogd):
     assert host.clients == clients
 
 
+def lines_from_our_penlogd(lab, penlogd):
+    """`tail -f logfile | penlogd loghost 10000`, as the original's how-to has it."""
+    host = Penlogd(lab, "-b" if penlogd == original("penlogd") else "-f", program=penlogd)
+    host.send("127.0.0.1", record("127.0.1.9", "127.0.0.1", "GET /one HTTP/1.1"))
+    done = lab.run("penlogd", "127.0.0.1", host.port, stdin=line("GET /one HTTP/1.1", client="127.0.0.1"))
+    assert done == (0, "", "")
+    host.wait(1)
+    assert host.clients == ["127.0.1.9"]
+
+
 def one_log_afterwards(lab, pen, mergelogs):
     """From pen's file, with two servers."""
     hosts = ["127.0.1.1", "127.0.1.2"]
@@ -209,6 +219,7 @@ MATRIX = [
     (every_command, "penctl", "pen"),
     (over_a_unix_socket, "penctl", "pen"),
     (one_log_live, "pen", "penlog", "penlogd"),
+    (lines_from_our_penlogd, "penlogd"),
     (one_log_afterwards, "pen", "mergelogs"),
     (one_behind_the_other, "pen", "pen"),
     (one_behind_the_other_over_udp, "pen", "pen"),

@@ -53,3 +53,9 @@ def end(pid: int, number: int = signal.SIGTERM) -> int | None:
     os.kill(pid, number)
     wait_until(lambda: not alive(pid), f"process {pid} ends by signal {number}")
     return process.reap(pid)
+
+
+def with_capability(name: str) -> list[str]:
+    """Words to run a program under, as nobody with just this capability (net_raw, ...)."""
+    given = ["--inh-caps", f"+{name}", "--ambient-caps", f"+{name}"]
+    return ["setpriv", "--reuid", "nobody", "--clear-groups", *given]
