@@ -1,16 +1,19 @@
 """What pen's page lists as different from pen 0.34.1: what the original does, what ours does."""
 
 import os
+import signal
 import socket
+import threading
 
 import pytest
-from support.backend import http, keep
+from support.backend import http, silent
 from support.datagrams import echo as udp_echo
 from support.differences import Differences
+from support.dsr import CLIENTS, Hosts
 from support.pen import control_options
 from support.ports import free_port, listening_hosts, listens
-from support.programs import original, tool
-from support.waiting import stays, wait_until
+from support.programs import needs, original, tool
+from support.waiting import PATIENCE, stays, wait_until
 
 difference = Differences("pen")
 
@@ -148,12 +151,28 @@ def test_the_last_resort(pens, lab):
 
 
 @difference("Half-closed connections")
-def test_half_closed_connections(pens, lab):
-    """A client that says that it has sent everything, and then waits for the answer."""
+def test_half_closed_connections(lab):
+    """A client has sent everything; the server answers and closes, and pen hears of both at once."""
     found = []
-    for pen in pens(servers=[lab.backend(keep, name="answer")]):
-        found.append(pen.client().send(b"all of it").shut().rest())
-    assert found == [b"", b"answer\n"]
+    for program in (original("pen"), tool("pen")):
+        asked, answer = threading.Event(), threading.Event()
+
+        def talk(conn, backend, asked=asked, answer=answer):
+            silent(conn, backend)
+            asked.set()
+            answer.wait(PATIENCE)
+            conn.sendall(b"answer")
+
+        server = lab.backend(talk)
+        pen = lab.pen(servers=[server], program=program)
+        client = pen.client().send(b"question").shut()
+        assert asked.wait(PATIENCE)
+        pen.send_signal(signal.SIGSTOP)
+        answer.set()
+        server.wait_idle()
+        pen.send_signal(signal.SIGCONT)
+        found.append(client.rest())
+    assert found == [b"", b"answer"]
 
 
 @difference("Requests in the log")
@@ -270,6 +289,19 @@ class TestUdp:
             pen.stop()
             found.append([line.split(" ", 3)[3] for line in pen.log.splitlines()])
         assert found == [[], ["hello"]]
+
+
+@needs("root", "ip", "unshare")
+@difference("Direct server return")
+def test_direct_server_return(lab, network):
+    """Between network namespaces, as between virtual machines on one host."""
+    hosts = Hosts(lab)
+    theirs = hosts.pen(program=original("pen"))
+    assert [hosts.ask(client) for client in CLIENTS[:2]] == ["", ""]
+    theirs.stop()
+    hosts.pen()
+    hosts.serving()
+    assert {hosts.ask(client) for client in CLIENTS} == {"s0", "s1"}
 
 
 difference.complete()
