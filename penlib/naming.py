@@ -7,7 +7,6 @@ Not here: which of the two asks.
 
 import os
 import stat
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,8 +15,9 @@ from penlib.hostnames import read_hosts
 from penlib.loop import BEST, Loop
 from penlib.namecache import NameCache
 from penlib.namefilter import NameFilter
-from penlib.process import ensure_std_streams, exit_when_told
+from penlib.process import exit_when_told
 from penlib.progress import Progress
+from penlib.report import Reporter
 from penlib.usage import Args
 
 T = TypeVar("T")
@@ -37,18 +37,17 @@ class Naming:
     def __init__(self, tool: str, args: Args, lookups: int, form: Form = plain) -> None:
         """`lookups`: how many addresses `ask` can work on at a time.  Raises PenError if the cache can't be
         used."""
-        ensure_std_streams()
         self.loop = Loop(BEST)
         self.counts = dict.fromkeys(("hosts", "cache", "asked", "named", "unanswered"), 0)
         self.ask: Callable[[bytes], None] = self._nobody
-        self._tool = tool
+        self._reporter = Reporter(tool)
         self._form = form
         self._verbose = bool(args["-v"])
         self._files: list[str] = args["<file>"]
         self._hosts = read_hosts()
         self._cache = NameCache(args["-c"], bool(args["-f"])) if args["-c"] else None
         self._progress = Progress(_size(self._files), bool(args["-q"]))
-        self._filter = NameFilter(tool, self._files, self.loop, self._progress, lookups, self._find)
+        self._filter = NameFilter(self._reporter, self._files, self.loop, self._progress, lookups, self._find)
         self._status = 0
 
     def run(self) -> int:
@@ -60,7 +59,7 @@ class Naming:
         finally:
             self._use_cache(NameCache.flush)
         if self._verbose:
-            print(f"{self._tool}: {self.summary()}", file=sys.stderr)
+            self._reporter.warn(self.summary())
         return status or self._status
 
     def found(self, address: bytes, name: bytes | None, expires: int) -> None:
@@ -103,7 +102,7 @@ class Naming:
         try:
             return use(self._cache)
         except PenError as exc:
-            print(f"{self._tool}: {exc}", file=sys.stderr, flush=True)
+            self._reporter.warn(str(exc))
             self._cache, self._status = None, 1
             return None
 

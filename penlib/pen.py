@@ -51,7 +51,6 @@ def main(args: Args) -> None:
     options, settings, selection = _options(args), _settings(args), Selection()
     _set_mode(args, selection)
     clients = Clients(_number(args, "-c", CLIENTS, LEAST["clients_max"]), _number(args, "-T", 0))
-    process.ensure_std_streams()
     user = process.User(options.user) if options.user else None
     background = None if options.foreground else process.Background()
     syslog = Syslog("pen")

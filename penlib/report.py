@@ -11,6 +11,7 @@ import socket
 import time
 
 from penlib import clock
+from penlib.errors import shown
 
 SYSLOG_SOCKET = "/dev/log"
 USER = 1 << 3
@@ -83,6 +84,7 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Say something that the administrator must know: one line `NAME: text`."""
+        text = shown(text)
         if self._syslog:
             self._syslog.send(WARNING, text)
         else:

@@ -331,7 +331,6 @@ def send_stdin(tool: str, endpoint: Endpoint, my_ip: str = "") -> int:
 
     Answers the exit status.  Raises PenError if there is no such local address.
     """
-    process.ensure_std_streams()
     loop = Loop("poll" if "poll" in MECHANISMS else "select")  # standard input may be a file: no epoll
     complaints = Complaints(Reporter(tool))
     sender = Sender(endpoint, my_ip, Lookups(loop), complaints)

@@ -3,7 +3,7 @@
 Every function raises UsageError naming the word at fault.
 """
 
-from penlib import acl
+from penlib import acl, errors
 from penlib.errors import PenError, UsageError
 
 PREFIX = "do_cmd: "
@@ -49,6 +49,4 @@ def list_number(word: str) -> int:
 def shown(text: str, limit: int = 0) -> str:
     """`text` as it may stand in one line of a message: what is not printable as an escape, and no longer
     than `limit` characters if that is not 0."""
-    cut = text if not limit or len(text) <= limit else text[:limit] + "..."
-    visible = (c if c.isprintable() or c == "\t" else f"\\x{ord(c) & 0xFF:02x}" for c in cut)
-    return "".join(visible)
+    return errors.shown(text if not limit or len(text) <= limit else text[:limit] + "...")

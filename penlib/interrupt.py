@@ -1,0 +1,30 @@
+"""Ctrl-C, from the first moment on.
+
+Until this module is loaded Python would show a traceback, and while the others are loaded it would, too; so
+every tool loads it before them, and from then on SIGINT ends the process without a word.  Once a tool is at
+work it may have something to tidy up: then SIGINT is a KeyboardInterrupt, which `frame` waits for.
+"""
+
+# What the module signal is made of.  That itself takes as long to load as all of this.
+import _signal  # type: ignore[import-not-found]
+import os
+
+STATUS = 128 + 2
+"""Exit status of who was ended by SIGINT."""
+
+
+def ends() -> None:
+    """From now on SIGINT ends the process at once, with STATUS."""
+    _signal.signal(_signal.SIGINT, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(STATUS)
+
+
+ends()
+
+
+def raises() -> None:
+    """From now on SIGINT raises KeyboardInterrupt."""
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
