@@ -13,7 +13,7 @@ from collections.abc import Callable
 from penlib.address import Endpoint, Place, is_numeric
 from penlib.errors import PenError
 from penlib.loop import READ, Loop
-from penlib.sockets import resolve
+from penlib.sockets import look_up
 
 Answer = list[Place] | PenError
 LOOKUPS_AT_ONCE = 64
@@ -70,6 +70,6 @@ class Lookups:
 
 def _answer(endpoint: Endpoint, kind: int) -> Answer:
     try:
-        return resolve(endpoint, kind)
+        return look_up(endpoint, kind)
     except PenError as exc:
         return exc

@@ -25,7 +25,7 @@ class Background:
 
     def __init__(self) -> None:
         """Fork; only the child returns.  The parent waits for `ready` and exits with 0, or with the child's
-        status if that ends before."""
+        status if that ends before.  Raises PenError, in the parent, if the child was killed."""
         readable, self._writable = os.pipe()
         child = os.fork()
         if child:
@@ -42,18 +42,27 @@ class Background:
             os.dup2(self._null, stream)
         if self._null > 2:
             os.close(self._null)
-        os.write(self._writable, b"+")
+        with contextlib.suppress(BrokenPipeError):  # the parent was killed: we were wanted all the same
+            os.write(self._writable, b"+")
         os.close(self._writable)
 
 
 def _await(child: int, readable: int) -> int:
-    try:
-        if os.read(readable, 1):
-            return 0
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
-    except KeyboardInterrupt:
-        os.kill(child, signal.SIGINT)
-        return 128 + signal.SIGINT
+    """The parent's exit status.  Who wants to end it means the child."""
+    passed_on = set()
+
+    def pass_on(number: int, frame: object) -> None:
+        passed_on.add(number)
+        os.kill(child, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    if os.read(readable, 1):
+        return 0
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0 and -status not in passed_on:
+        raise PenError(f"killed by signal {-status} before it was ready")
+    return 128 - status if status < 0 else status or 1
 
 
 class PidFile:
@@ -61,6 +70,7 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self._fd = -1  # kept open: from a jail, or as another user, the file may be out of reach by its name
 
     def stale_or_running(self, tool: str) -> int:
         """The pid of a `tool` that the file names and that runs; 0 if there is none."""
@@ -80,35 +90,35 @@ class PidFile:
         By a temporary file and a rename: nobody ever reads half a number, and no link is followed.
         """
         temporary = f"{self.path}.{os.getpid()}"
+        _unlink(temporary)  # of somebody who had our pid and was killed right here
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-            try:
-                os.fchmod(fd, 0o644)
-                os.write(fd, b"%d\n" % os.getpid())
-                if owner:
-                    os.fchown(fd, *owner)
-            finally:
-                os.close(fd)
+            self._fd = os.open(
+                temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+            )
+            os.fchmod(self._fd, 0o644)
+            os.write(self._fd, b"%d\n" % os.getpid())
+            if owner:
+                os.fchown(self._fd, *owner)
             os.rename(temporary, self.path)
         except OSError as exc:
-            _unlink(temporary)
+            if self._fd >= 0:
+                _unlink(temporary)
             raise failed(f"pid file {self.path}", exc) from exc
 
     def remove(self, jail: str = "") -> None:
-        """Remove the file if it is still ours; where that is no longer allowed, empty it."""
+        """Remove the file if it is still ours; where that is not possible (any more), empty it, lest it names
+        a process that is none of us."""
+        if self._fd < 0 or os.pread(self._fd, 32, 0).strip() != b"%d" % os.getpid():
+            return
         path = inside(self.path, jail)
-        if path is None:
-            return
         try:
-            with open(path, "rb") as file:
-                if file.read(32).strip() != b"%d" % os.getpid():
-                    return
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+            if path and os.path.samestat(os.lstat(path), os.fstat(self._fd)):
+                os.unlink(path)
+                return
         except OSError:
-            with contextlib.suppress(OSError):  # else whoever starts next finds the pid of no running pen
-                os.truncate(path, 0)
+            pass
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
 
 
 def inside(path: str, jail: str) -> str | None:
@@ -117,6 +127,14 @@ def inside(path: str, jail: str) -> str | None:
         return path
     jail = jail.rstrip("/")
     return path[len(jail) :] if path.startswith(jail + "/") else None
+
+
+def working_directory() -> str:
+    """Where relative names begin.  Raises PenError where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError as exc:
+        raise failed("working directory", exc) from exc
 
 
 def _unlink(path: str) -> None:
@@ -213,7 +231,8 @@ def lower_descriptor_limit(most: int) -> int:
 class Signals:
     """Signals as events: the interpreter queues their numbers into a pipe, the loop runs their handlers.
 
-    No handler ever runs in the middle of something else.
+    No handler ever runs in the middle of something else.  To be made before anything is that would have to be
+    removed at the end: what arrives before the loop runs waits for it.
     """
 
     def __init__(self, loop: Loop, handlers: dict[int, Callable[[], None]]) -> None:
@@ -256,10 +275,3 @@ def exit_when_told() -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-
-
-def ensure_std_streams() -> None:
-    """Make sure that 0, 1 and 2 are open, so that no socket ever gets their numbers."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(fd)

@@ -124,6 +124,8 @@ class Pen:
         if self.certificates:
             self.certificates.load()
         self._limit_descriptors()
+        self._listeners.resolve()
+        self._take_signals()
         if self.dsr.interface:
             self._warn_of_options_for_connections()
             self.dsr.open(self.options.listen, self.protocol)
@@ -198,7 +200,7 @@ class Pen:
         return True
 
     def enter(self) -> None:
-        """Inside the jail and as the user: open the log, take signals.  Raises PenError."""
+        """Inside the jail and as the user: open the log.  Raises PenError."""
         self._where.confined()
         if self._where.jail and self.certificates:
             self.certificates.confined()
@@ -206,6 +208,8 @@ class Pen:
         self.running = True
         if self._log:
             self.open_log(self._log)
+
+    def _take_signals(self) -> None:
         process.Signals(
             self.loop,
             {

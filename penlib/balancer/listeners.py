@@ -4,7 +4,7 @@ import os
 import socket
 
 from penlib import process, sockets
-from penlib.address import Endpoint
+from penlib.address import Endpoint, Place
 from penlib.balancer.control import Control
 from penlib.balancer.endpoints import LOOPBACK, check_path, protocol
 from penlib.balancer.names import Names
@@ -31,6 +31,12 @@ class Listeners:
         self._sockets: list[str] = []
         """Absolute paths of our Unix sockets, as named outside."""
 
+    def resolve(self) -> None:
+        """Look up the names of where it will be.  Raises PenError."""
+        for endpoint in (self._options.listen, self._options.control):
+            if endpoint and endpoint.host:
+                self._names.resolve(endpoint)
+
     def open(self, user: process.User | None) -> None:
         """Listen for clients; a Unix socket is given to `user`.  Raises PenError."""
         assert self._options.listen
@@ -41,7 +47,7 @@ class Listeners:
         """Listen for penctl.  Raises PenError."""
         endpoint = self._options.control
         assert endpoint
-        listening = sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE)
+        listening = sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE, self._places(endpoint))
         if endpoint.host == LOOPBACK:
             listening += _loopback6(endpoint.port, self._settings.backlog)
         self._control.listen(listening)
@@ -75,17 +81,20 @@ class Listeners:
 
     def _bound(self, endpoint: Endpoint) -> list[socket.socket]:
         check_path(endpoint, protocol(self._options))
-        places = self._names.places(endpoint) if endpoint.host else None
+        places = self._places(endpoint)
         if self._options.udp:
             return sockets.bind(endpoint, socket.SOCK_DGRAM, places)
         return sockets.listen(endpoint, self._settings.backlog, LISTENER_MODE, places)
+
+    def _places(self, endpoint: Endpoint) -> list[Place] | None:
+        return self._names.places(endpoint) if endpoint.host else None
 
     def _own(self, endpoint: Endpoint, user: process.User | None) -> None:
         """Remember a Unix socket for the end, and give it to `user`."""
         if endpoint.path:
             self._sockets.append(os.path.abspath(endpoint.path))
             if user:
-                os.chown(endpoint.path, *user.owner)
+                os.lchown(endpoint.path, *user.owner)
 
     def remove_files(self, jail: str) -> None:
         """Remove the Unix sockets."""

@@ -2,9 +2,16 @@
 
 import fcntl
 import os
+import signal
+import socket
+import subprocess
 
 import pytest
-from support.programs import ROOT, tool
+from support import daemons, process
+from support.network import mounted
+from support.ports import free_port
+from support.programs import ROOT, needs, tool
+from support.waiting import PATIENCE, wait_until
 
 TOOLS = sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file())
 LINE = b'127.0.0.1 - - [01/Jan/2024:00:00:00 +0000] "GET / HTTP/1.0" 200 1\n'
@@ -152,3 +159,105 @@ class TestFilters:
         with open(reading, "rb") as pipe:
             assert pipe.read() == b"x" * 300_000
         assert running.wait() == 0
+
+
+class Silent(socket.socket):
+    """A name server that does not answer before it is told to; `wrap` are words to run a program with it."""
+
+    def __init__(self, directory):
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.bind(("127.0.0.1", 53))
+        self.settimeout(PATIENCE)
+        file = directory / "resolv.conf"
+        file.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
+        self.wrap = mounted(file, "/etc/resolv.conf")
+
+    def question(self):
+        """The next one, and where it came from."""
+        return self.recvfrom(512)
+
+    def answer(self, question, peer):
+        """127.0.0.1 for an A, nothing for an AAAA (RFC 1035, 4.1)."""
+        found = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if question[-4:-2] == b"\0\1" else b""
+        counts = b"\0\1" + (b"\0\1" if found else b"\0\0") + b"\0\0\0\0"
+        self.sendto(question[:2] + b"\x81\x80" + counts + question[12:] + found, peer)
+
+
+@needs("root", "unshare", "mount")
+class TestSlowNames:
+    """libc's resolver does not stop for signals; we do."""
+
+    @pytest.fixture
+    def asked(self, lab, network):
+        return lab.closing(Silent(lab.directory))
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("pen", ["-f", "127.0.0.1:8000", "slow.example:80"]),
+            ("pen", ["-f", "slow.example:8000", "127.0.0.1:80"]),
+            ("pen", ["127.0.0.1:8000", "slow.example:80"]),
+            ("penctl", ["slow.example:80", "servers"]),
+            ("penlogd", ["slow.example:80"]),
+            ("penlog", ["slow.example:80"]),
+            ("mergelogs", ["-p", "empty", "slow.example:log"]),
+            ("webresolve", ["-s", "slow.example", "log"]),
+            ("splitwr", ["-s", "slow.example", "log"]),
+        ],
+    )
+    def test_ctrl_c(self, lab, asked, filters, name, words):
+        running = lab.spawn([*asked.wrap, *tool(name), *words], stdin=subprocess.PIPE)
+        assert b"slow" in asked.question()[0]
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130
+        assert (running.out, running.err) == ("", "")
+
+    def test_ending_the_command_ends_the_daemon_that_has_not_started_yet(self, lab, asked):
+        running = lab.spawn([*asked.wrap, *tool("pen"), "-p", "pen.pid", "127.0.0.1:8000", "slow.example:80"])
+        asked.question()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait() == 128 + signal.SIGTERM
+        assert not process.children() - lab.before - {running.pid}
+        assert running.err == ""
+
+    def test_a_daemon_that_is_killed_before_it_is_ready(self, lab, asked):
+        running = lab.spawn([*asked.wrap, *tool("pen"), "127.0.0.1:8000", "slow.example:80"])
+        asked.question()
+        (child,) = process.children(running.pid)
+        os.kill(child, signal.SIGKILL)
+        assert running.wait() == 1
+        assert running.err == "pen: killed by signal 9 before it was ready\n"
+
+    def test_a_command_that_is_killed_leaves_the_daemon_to_start(self, lab, asked):
+        running = lab.spawn([*asked.wrap, *tool("pen"), "-p", "pen.pid", "127.0.0.1:8000", "slow.example:80"])
+        questions = [asked.question() for _ in range(2)]
+        running.kill()
+        for question in questions:
+            asked.answer(*question)
+        wait_until((lab.directory / "pen.pid").exists)
+        assert daemons.end(int((lab.directory / "pen.pid").read_text())) == 0
+
+
+@needs("root")
+@pytest.mark.parametrize(
+    ("name", "words"), [("pen", ["-f", "-C", "./ctl", "./in", "127.0.0.1:1"]), ("penlogd", ["-f", "PORT"])]
+)
+def test_signals_that_come_between_listening_and_serving_wait(lab, name, words):
+    """HUP is no reason to die, TERM one to end in good order: what was made is removed."""
+    lab.write(
+        "threading.py",  # is loaded last before a jail or another user; the true one is loaded then
+        "import os, sys\n"
+        "for number in (1, 15):\n"
+        "    os.kill(os.getpid(), number)\n"
+        f"sys.path.remove({str(lab.directory)!r})\n"
+        "del sys.modules['threading']\n"
+        "import threading\n"
+        "open('loaded', 'w').close()\n",
+    )
+    typed = [f"127.0.0.1:{free_port()}" if word == "PORT" else word for word in words]
+    env = {**os.environ, "PYTHONPATH": str(lab.directory)}
+    done = lab.run(name, "-u", "root", "-p", "x.pid", *typed, env=env)
+    assert (done.code, done.out) == (0, "")
+    assert "Traceback" not in done.err
+    left = {path.name for path in lab.directory.iterdir()} - {"threading.py", "__pycache__"}
+    assert left == {"loaded"}

@@ -125,6 +125,13 @@ class TestBackground:
         with pytest.raises(ConnectionRefusedError):
             Client(("127.0.0.1", int(listen.rpartition(":")[2])))
 
+    def test_a_working_directory_that_was_removed(self, lab, listen):
+        gone = lab.directory / "gone"
+        gone.mkdir()
+        words = " ".join([*lab.tool("pen"), listen, "127.0.0.1:1"])
+        done = lab.run_words(["sh", "-c", f"rmdir {gone}; exec {words}"], cwd=gone)
+        assert done == (1, "", "pen: working directory: No such file or directory\n")
+
     def test_no_pid_file_stays_behind_when_it_cannot_start(self, lab):
         done = lab.run("pen", "-p", "pen.pid", lab.backend(), "127.0.0.1:1")
         assert done.code == 1
@@ -208,6 +215,12 @@ class TestPidFile:
 
 @needs("root")
 class TestUser:
+    def test_a_pid_file_that_is_no_longer_ours_is_left_also_where_it_can_not_be_removed(self, lab, listen):
+        pid = lab.daemon("-u", "nobody", "-p", "pen.pid", listen, lab.backend())
+        lab.write("pen.pid", "4321\n")
+        assert daemons.end(pid) == 0
+        assert (lab.directory / "pen.pid").read_text() == "4321\n"
+
     def test_all_ids_and_groups(self, lab, listen, address):
         lab.directory.chmod(0o777)
         pid = lab.daemon("-u", "nobody", "-p", "pen.pid", listen, lab.backend())
@@ -316,6 +329,14 @@ class TestJail:
         assert daemons.root_directory(pid) == str(jail)
         assert daemons.working_directory(pid) == str(jail)
         assert ask(address) == "s0"
+
+    @pytest.mark.parametrize("typed", ["jail", "./jail/", "jail/../jail"])
+    def test_the_pid_file_is_removed_if_it_is_inside_and_emptied_if_it_is_not(self, lab, jail, listen, typed):
+        for name, left in [("jail/pen.pid", None), ("pen.pid", "")]:
+            pid = lab.daemon("-j", typed, "-p", name, listen, lab.backend(), pid_file=name)
+            assert daemons.end(pid) == 0
+            path = lab.directory / name
+            assert (path.read_text() if path.exists() else None) == left
 
     def test_which_names_are_outside_and_which_inside(self, lab, jail, listen, address):
         lab.write("pen.cfg", "timeout 7\n")
