@@ -6,6 +6,7 @@ Not here: which of the two asks.
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,6 +22,8 @@ from penlib.report import Reporter
 from penlib.usage import Args
 
 T = TypeVar("T")
+
+SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
 
 Form = Callable[[bytes, bytes | None, int], bytes | None]
 """What is written for a packed address, its name and expiry; None: what was read."""
@@ -129,16 +132,13 @@ def number(args: Args, option: str, least: int, most: int) -> int:
     """The whole number that an option has.  Raises UsageError."""
     word = args[option]
     if not (word.isascii() and word.isdigit() and len(word) < 9 and least <= int(word) <= most):
-        raise UsageError(f"{option} {word}: a number from {least} to {most} expected")
+        raise UsageError(f"option {option}: '{word}' is not a number from {least} to {most}")
     return int(word)
 
 
 def seconds(args: Args, option: str) -> float:
     """The positive number of seconds that an option has.  Raises UsageError."""
-    try:
-        value = float(args[option])
-    except ValueError:
-        value = 0
-    if not 0.01 <= value <= 3600:
-        raise UsageError(f"{option} {args[option]}: seconds from 0.01 to 3600 expected")
-    return value
+    word = args[option]
+    if not (SECONDS.fullmatch(word) and 0.01 <= float(word) <= 3600):
+        raise UsageError(f"option {option}: '{word}' is not a number of seconds from 0.01 to 3600")
+    return float(word)

@@ -3,7 +3,7 @@
 from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen
-from penlib.balancer.endpoints import check_path, control_endpoint, protocol, spec_of
+from penlib.balancer.endpoints import check_path, control_endpoint, penlogd_of, protocol, spec_of
 from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
@@ -38,7 +38,7 @@ def pid_file_missing(word: str | None) -> str | None:
         return PID_FILE
     if "/" in word and not word.startswith("-"):
         return None
-    return PID_FILE if word.startswith("-") or ":" in word or word.isdigit() else None
+    return PID_FILE if word.startswith("-") or ":" in word or (word.isascii() and word.isdigit()) else None
 
 
 def main(args: Args) -> None:
@@ -114,6 +114,7 @@ def _options(args: Args) -> Options:
     options.user = args["-u"] or ""
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
+    penlogd_of(options.log)  # raises for a bad address, before anything is opened
     _set_tls(args, options)
     return options
 

@@ -57,7 +57,7 @@ class Settings(NamedTuple):
 
 def main(args: Args) -> int:
     """Run penlogd.  Raises PenError, UsageError."""
-    if args["<host>"]:
+    if args["<host>"] is not None:
         endpoint, _ = destination([args["<host>"], args["<port>"]])
         return send_stdin("penlogd", endpoint)
     settings = settings_of(args)

@@ -36,7 +36,8 @@ class Job(NamedTuple):
 def main(args: Args) -> int:
     """Refresh all; answers 1 if one could not be.  Raises UsageError."""
     reporter = Reporter("pen-ocsp")
-    patience = address.count(args["-t"], "option -t") if args["-t"] else PATIENCE
+    patience = _patience(args["-t"])
+    control = address.listener(args["-C"]) if args["-C"] else None
     if args["-o"] and (len(args["<certificate>"]) > 1 or os.path.isdir(args["<certificate>"][0])):
         raise UsageError("option -o: only for one certificate")
     wrong = 0
@@ -48,13 +49,22 @@ def main(args: Args) -> int:
             except PenError as exc:
                 reporter.warn(str(exc))
                 wrong += 1
-        if fresh and args["-C"]:
+        if fresh and control:
             try:
-                _tell(args["-C"], word, args["-o"] or _beside(word))
+                _tell(control, word, args["-o"] or _beside(word))
             except PenError as exc:
                 reporter.warn(str(exc))
                 wrong += 1
     return 1 if wrong else 0
+
+
+def _patience(word: str | None) -> int:
+    if word is None:
+        return PATIENCE
+    seconds = address.count(word, "option -t")
+    if not seconds:
+        raise UsageError(f"option -t: '{word}' is not a number of seconds")
+    return seconds
 
 
 def _beside(certificate: str) -> str:
@@ -79,6 +89,7 @@ def _refresh(job: Job, url: str, patience: int, *, is_asked_for: bool) -> bool:
 
     Of a directory, certificates that name no responder are left alone.
     """
+    _certificates(job.certificate)  # openssl's words for a file that can't be read are of no use
     url = url or _openssl("x509", "-in", job.certificate, "-noout", "-ocsp_uri").strip().partition("\n")[0]
     if not url:
         if is_asked_for:
@@ -162,9 +173,9 @@ def _why(lines: list[str]) -> str:
     return lines[0] if lines else "it failed without a word"
 
 
-def _tell(control: str, word: str, response: str) -> None:
+def _tell(control: address.Endpoint, word: str, response: str) -> None:
     """Have pen read it now.  Raises PenError."""
     command, path = ("ssl_sni_path", word) if os.path.isdir(word) else ("ssl_ocsp_response", response)
-    reply = penctl.ask(address.listener(control), f"{command} {os.path.abspath(path)}")
+    reply = penctl.ask(control, f"{command} {os.path.abspath(path)}")
     if commands.is_error(reply):
         raise PenError(f"{control}: {reply}")

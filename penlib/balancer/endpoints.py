@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from penlib import address
 from penlib.address import Endpoint, ServerSpec
 from penlib.balancer.settings import Options
 from penlib.errors import UsageError
@@ -32,3 +33,9 @@ def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = Tr
     if needs_port and not spec.endpoint.path and not spec.endpoint.port:
         raise UsageError(f"bad address '{word}': no port")
     return spec
+
+
+def penlogd_of(name: str) -> Endpoint | None:
+    """The penlogd that a log target names, if it has a colon and no slash; None if it is a file.  Raises
+    UsageError."""
+    return address.target(name, "udp") if ":" in name and "/" not in name else None

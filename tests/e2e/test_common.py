@@ -13,6 +13,8 @@ from support.ports import free_port
 from support.programs import ROOT, needs, tool
 from support.waiting import PATIENCE, wait_until
 
+from penlib.errors import shown
+
 TOOLS = sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file())
 LINE = b'127.0.0.1 - - [01/Jan/2024:00:00:00 +0000] "GET / HTTP/1.0" 200 1\n'
 TO_FILL_A_PIPE = 5000  # of those lines: several times what a pipe holds
@@ -114,6 +116,91 @@ class TestEachTool:
 )
 def test_what_is_missing_is_said(lab, name, words, named):
     refused(name, lab.run(name, *words), named)
+
+
+class TestAddresses:
+    """A bad one is an error that names it and what is wrong with it, exit 2, before anything is opened."""
+
+    @pytest.mark.parametrize(
+        "bad",
+        ["", ":", "x", "x:", ":1:2", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:nosuch", "1.2.3:80", "[::1",
+         "[::1]x:1", "[1.2.3.4]:1", "a b:1", "127.0.0.1:1:1", "::1:",
+         "127.0.0.1:1\n", "[::1%]:1", "x" * 300 + ":1"],
+    )  # fmt: skip
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("pen", ["-l", "pen.log", "BAD", "127.0.0.1:1"]),
+            ("pen", ["-C", "BAD", "10000", "127.0.0.1:1"]),
+            ("penctl", ["BAD", "servers"]),
+            ("penlogd", ["-l", "pen.log", "BAD"]),
+            ("penlog", ["BAD"]),
+            ("pen-ocsp", ["-C", "BAD", "nosuchfile"]),
+        ],
+    )
+    def test_bad(self, lab, name, words, bad):
+        done = lab.run(name, *(bad if word == "BAD" else word for word in words))
+        refused(name, done, shown(bad) if bad or "-C" not in words else "-C")
+        assert not list(lab.directory.iterdir())
+
+    @pytest.mark.parametrize(
+        ("name", "words", "named"),
+        [
+            ("pen", ["-l", "127.0.0.1:99999"], "port 99999 is not between"),
+            ("pen", ["-l", "127.0.0.1:1:2"], "host:port expected"),
+            ("pen", ["-l", "loghost:"], "no port"),
+            ("pen", ["-l", ":514"], "no host"),
+        ],
+    )
+    def test_a_bad_target_of_the_log(self, lab, name, words, named):
+        """Also where the start would fail for another reason, too."""
+        refused(
+            name, lab.run(name, "-p", "no/such.pid", *words, lab.backend(), "127.0.0.1:1"), words[-1], named
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "words", "named"),
+        [
+            ("penlogd", ["", "514"], "bad address"),
+            ("penlog", ["", "514"], "bad address"),
+            ("penlog", ["127.0.0.1", "514", "::1"], "bad address '::1'"),
+            ("penlog", ["127.0.0.1:514", "localhost"], "bad address 'localhost'"),
+            ("webresolve", ["-s", "/run/socket"], "bad address '/run/socket'"),
+            ("webresolve", ["-s", "127.0.0.1:53:1"], "bad address '127.0.0.1:53:1'"),
+            ("webresolve", ["-t", " 5"], "option -t: ' 5'"),
+            ("webresolve", ["-t", "\u0665"], "option -t"),
+            ("splitwr", ["-t", "1e3"], "option -t: '1e3'"),
+            ("pen-ocsp", ["-t", "0", "x"], "option -t: '0'"),
+        ],
+    )
+    def test_other_words(self, lab, name, words, named):
+        refused(name, lab.run(name, *words), named)
+
+    def test_host_and_port_may_be_two_words_whatever_the_host(self, lab):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("::1", 0))
+            receiver.settimeout(PATIENCE)
+            for host in ("::1", "[::1]"):
+                done = lab.run("penlog", host, receiver.getsockname()[1], stdin=b"hello\n")
+                assert done == (0, "", "")
+                assert receiver.recv(100) == b"hello\n"
+
+    def test_ipv4_in_the_form_of_ipv6_is_ipv4(self, lab):
+        port = free_port()
+        lab.pen(
+            "-l",
+            "pen.log",
+            listen=f"[::ffff:127.0.0.1]:{port}",
+            address=("127.0.0.1", port),
+            servers=lab.backends(1),
+        )
+
+    def test_a_server_whose_name_is_no_text(self, lab):
+        (lab.directory / "log").write_bytes(LINE)
+        lab.write("empty", "")
+        words = [word.encode() for word in tool("mergelogs")]
+        done = lab.run_words([*words, b"-p", b"empty", b"\xff:log"])
+        assert done == (0, LINE.decode(), "")
 
 
 class TestFilters:
