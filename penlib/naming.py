@@ -23,7 +23,7 @@ from penlib.usage import Args
 
 T = TypeVar("T")
 
-SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?", re.ASCII)
+SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?|\.[0-9]{1,6}", re.ASCII)
 
 Form = Callable[[bytes, bytes | None, int], bytes | None]
 """What is written for a packed address, its name and expiry; None: what was read."""

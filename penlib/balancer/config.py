@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from penlib import clock
+from penlib import clock, process
 from penlib.address import ServerSpec
 from penlib.balancer import commands
 from penlib.balancer.arguments import shown
@@ -137,10 +137,12 @@ def _lines(pen: Steered) -> list[str]:
 
 
 def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.
-
-    Raises PenError `WHAT: why`.
+    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.  A device, such as
+    /dev/null, is written to.  Raises PenError `WHAT: why`.
     """
+    if process.is_special(path):
+        process.write_special(path, data, what)
+        return
     temporary = f"{path}.{os.getpid()}.new"
     try:
         mode = 0o640

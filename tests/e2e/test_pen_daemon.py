@@ -206,6 +206,20 @@ class TestPidFile:
         assert pen.stop() == 0
         assert (lab.directory / "pen.pid").read_text() == "4321\n"
 
+    @needs("root")
+    @pytest.mark.parametrize("minor", [3, 7], ids=["null", "full"])
+    def test_a_device_is_never_replaced(self, lab, listen, minor):
+        """-p /dev/null must not take that away from everybody else; nor must -w, nor the command write."""
+        device = lab.directory / "device"
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, minor))
+        pen = lab.pen("-w", device, servers=lab.backends(1))
+        pen.send_signal(signal.SIGUSR1)
+        said = pen.command(f"write {device}")
+        assert ("No space left on device" in said) == (minor == 7)
+        done = lab.run("pen", "-p", device, listen, "127.0.0.1:1")
+        assert done.code == (0 if minor == 3 else 1)
+        assert stat.S_ISCHR(device.stat().st_mode)
+
     def test_one_that_is_gone_already(self, lab):
         pen = lab.pen("-p", "pen.pid", servers=lab.backends(1))
         (lab.directory / "pen.pid").unlink()
