@@ -378,7 +378,7 @@ class Pen:
         if self.running and endpoint != self.options.listen:
             if self.dsr.interface:
                 raise UsageError("not with direct server return")
-            self._listeners.move(endpoint, self._where.jail)
+            self._listeners.move(endpoint, self._where)
         self.options.listen = endpoint
 
     def end_connection(self, number: int) -> None:

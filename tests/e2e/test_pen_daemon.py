@@ -91,6 +91,22 @@ class TestBackground:
         with Client(f"{lab.directory}/ctl") as control:
             assert control.send(b"servers\n").rest().startswith(b"0 addr ")
 
+    @needs("root")
+    @pytest.mark.parametrize("jail", ["", "jail"])
+    def test_moving_to_a_unix_socket_by_a_relative_name(self, lab, jail):
+        """It is where it would have been had pen been started with it, or in the jail; nothing is left behind."""
+        place = lab.directory / jail
+        place.mkdir(exist_ok=True)
+        confined = ["-j", jail] if jail else []
+        words = ["-p", "pen.pid", *control_options("./ctl"), *confined]
+        pid = lab.daemon(*words, f"127.0.0.1:{free_port()}", lab.backend())
+        for name in ("in", "other"):
+            assert lab.penctl(f"{lab.directory}/ctl", "listen", f"./{name}") == (0, f"./{name}\n", "")
+            assert ask(f"{place}/{name}") == "s0"
+        assert not (place / "in").exists()
+        assert daemons.end(pid) == 0
+        assert not (place / "other").exists()
+
     @pytest.mark.parametrize(
         ("words", "named", "why"),
         [
