@@ -9,17 +9,19 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from penlib.errors import PenError, UsageError
 from penlib.hostnames import read_hosts
 from penlib.loop import BEST, Loop
-from penlib.namecache import NameCache
 from penlib.namefilter import NameFilter
 from penlib.process import exit_when_told
 from penlib.progress import Progress
 from penlib.report import Reporter
 from penlib.usage import Args
+
+if TYPE_CHECKING:
+    from penlib.namecache import NameCache
 
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class Naming:
         self._verbose = bool(args["-v"])
         self._files: list[str] = args["<file>"]
         self._hosts = read_hosts()
-        self._cache = NameCache(args["-c"], bool(args["-f"])) if args["-c"] else None
+        self._cache = _cache(args)
         self._progress = Progress(_size(self._files), bool(args["-q"]))
         self._filter = NameFilter(self._reporter, self._files, self.loop, self._progress, lookups, self._find)
         self._status = 0
@@ -60,7 +62,7 @@ class Naming:
             with self._progress:
                 status = self._filter.run()
         finally:
-            self._use_cache(NameCache.flush)
+            self._use_cache(lambda cache: cache.flush())
         if self._verbose:
             self._reporter.warn(self.summary())
         return status or self._status
@@ -98,7 +100,7 @@ class Naming:
         self.counts["named"] += name is not None
         self._filter.found(address, self._form(address, name, expires))
 
-    def _use_cache(self, use: Callable[[NameCache], T]) -> T | None:
+    def _use_cache(self, use: "Callable[[NameCache], T]") -> T | None:
         """Do something with the cache, if there is one.  When it fails, the work goes on without it."""
         if self._cache is None:
             return None
@@ -112,6 +114,15 @@ class Naming:
     @staticmethod
     def _nobody(address: bytes) -> None:
         raise AssertionError("nobody to ask")
+
+
+def _cache(args: Args) -> "NameCache | None":
+    """Names kept from run to run, if that is wanted: who does not want it does not load SQLite."""
+    if not args["-c"]:
+        return None
+    from penlib.namecache import NameCache
+
+    return NameCache(args["-c"], bool(args["-f"]))
 
 
 def _size(files: list[str]) -> int | None:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 
 from penlib import address
-from penlib.balancer import commands
+from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, reason
 from penlib.output import put
 from penlib.sockets import resolve
@@ -26,7 +26,7 @@ def main(args: Args) -> int:
     line = os.fsencode(" ".join(words)) + b"\n"
     with _connect(endpoint) as sock:
         head = _converse(sock, line, str(endpoint))
-    return 1 if commands.is_error(head) else 0
+    return 1 if is_error(head) else 0
 
 
 def ask(endpoint: address.Endpoint, command: str) -> str:

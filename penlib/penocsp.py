@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from penlib import address, penctl
-from penlib.balancer import commands, config
+from penlib import address, files, penctl
+from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, failed
 from penlib.report import Reporter
 from penlib.usage import Args
@@ -108,7 +108,7 @@ def _refresh(job: Job, url: str, patience: int, *, is_asked_for: bool) -> bool:
         if status != "good":
             raise PenError(f"{job.certificate}: {url} says {status}")
         with open(answer, "rb") as file:
-            config.replace(job.response, file.read(), f"write {job.response}")
+            files.replace(job.response, file.read(), f"write {job.response}")
     return True
 
 
@@ -177,5 +177,5 @@ def _tell(control: address.Endpoint, word: str, response: str) -> None:
     """Have pen read it now.  Raises PenError."""
     command, path = ("ssl_sni_path", word) if os.path.isdir(word) else ("ssl_ocsp_response", response)
     reply = penctl.ask(control, f"{command} {os.path.abspath(path)}")
-    if commands.is_error(reply):
+    if is_error(reply):
         raise PenError(f"{control}: {reply}")

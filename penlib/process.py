@@ -11,12 +11,11 @@ import pwd
 import resource
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable
 
-from penlib import capabilities
+from penlib import capabilities, files
 from penlib.errors import PenError, failed
 from penlib.loop import READ, Loop
 
@@ -91,8 +90,8 @@ class PidFile:
         By a temporary file and a rename: nobody ever reads half a number, and no link is followed.  But a
         device, such as /dev/null, is written to, and never removed.
         """
-        if is_special(self.path):
-            write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")
+        if files.is_special(self.path):
+            files.write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")
             return
         temporary = f"{self.path}.{os.getpid()}"
         _unlink(temporary)  # of somebody who had our pid and was killed right here
@@ -132,28 +131,6 @@ def inside(path: str, jail: str) -> str | None:
         return path
     jail = jail.rstrip("/")
     return path[len(jail) :] if path.startswith(jail + "/") else None
-
-
-def is_special(path: str) -> bool:
-    """Whether there is something at `path` that is neither a file nor a directory nor a link, and so must not
-    be replaced by a file."""
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
-
-
-def write_special(path: str, data: bytes, what: str) -> None:
-    """Write to a device or FIFO, which is not waited for.  Raises PenError `WHAT: why`."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            os.write(fd, data)
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        raise failed(what, exc) from exc
 
 
 def working_directory() -> str:

@@ -10,8 +10,17 @@ PREFIX = "do_cmd: "
 """With what the reply to a wrong command begins, as in pen 0.34.1."""
 
 
+ERRORS = (PREFIX, "Exit is not enabled", "unable to ")
+"""How replies that are errors begin; a `Connection N out of range` is one, too."""
+
+
 class CommandError(PenError):
     """A command that can't be carried out.  Its text is the whole reply."""
+
+
+def is_error(reply: str) -> bool:
+    """Whether a reply says that the command was not carried out."""
+    return reply.startswith(ERRORS) or (reply.startswith("Connection ") and reply.endswith(" out of range"))
 
 
 def none(args: list[str]) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from penlib import clock, process, sockets
+from penlib import clock, files, process, sockets
 from penlib.address import Endpoint
 from penlib.balancer import config, status
 from penlib.balancer.control import Control
@@ -298,7 +298,7 @@ class Pen:
         if not name:
             return
         try:
-            config.replace(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
+            files.replace(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
         except PenError as exc:
             self.reporter.warn(str(exc))
 

@@ -4,19 +4,16 @@ A file is first read whole, includes and all, so that a re-read knows which acce
 of it takes effect.  A line that is wrong is said, with its number, and the rest still counts.
 """
 
-import contextlib
-import os
 import shlex
-import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from penlib import clock, process
+from penlib import clock, files
 from penlib.address import ServerSpec
 from penlib.balancer import commands
-from penlib.balancer.arguments import shown
+from penlib.balancer.arguments import is_error, shown
 from penlib.balancer.steered import Steered
-from penlib.errors import PenError, failed
+from penlib.errors import PenError
 from penlib.version import VERSION
 
 DEPTH = 8
@@ -82,7 +79,7 @@ def apply(pen: Steered, lines: list[Line]) -> list[str]:
         except PenError as exc:
             wrong.append(f"{line.where}: {shown(str(exc), MESSAGE_LIMIT)}")
         else:
-            if reply and commands.is_error(reply):
+            if reply and is_error(reply):
                 wrong.append(f"{line.where}: {shown(reply, MESSAGE_LIMIT)}")
     return wrong
 
@@ -127,38 +124,13 @@ def write(pen: Steered, name: str) -> None:
     """
     path = pen.path(name)
     text = "\n".join([f"# {command_line(pen, path)}", *_lines(pen)]) + "\n"
-    replace(path, text.encode("utf-8", "surrogateescape"), f"write {name}")
+    files.replace(path, text.encode("utf-8", "surrogateescape"), f"write {name}")
 
 
 def _lines(pen: Steered) -> list[str]:
     stamp = clock.date(clock.now())
     saved = [line for command in commands.ROWS for line in command.saved(pen)]
     return [f"# Written by pen {VERSION} {stamp}", *saved]
-
-
-def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.  A device, such as
-    /dev/null, is written to.  Raises PenError `WHAT: why`.
-    """
-    if process.is_special(path):
-        process.write_special(path, data, what)
-        return
-    temporary = f"{path}.{os.getpid()}.new"
-    try:
-        mode = 0o640
-        with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                os.fchmod(fd, mode)
-                file.write(data)
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
-    except OSError as exc:
-        raise failed(what, exc) from exc
 
 
 def command_line(pen: Steered, path: str) -> str:

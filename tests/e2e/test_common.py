@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 from support import daemons, process
@@ -18,6 +19,19 @@ from penlib.errors import shown
 TOOLS = sorted(path.name for path in (ROOT / "bin").iterdir() if path.is_file())
 LINE = b'127.0.0.1 - - [01/Jan/2024:00:00:00 +0000] "GET / HTTP/1.0" 200 1\n'
 TO_FILL_A_PIPE = 5000  # of those lines: several times what a pipe holds
+
+NOT_FOR_EVERYBODY = {
+    "argparse",
+    "asyncio",
+    "ctypes",
+    "dataclasses",
+    "ipaddress",
+    "json",
+    "logging",
+    "sqlite3",
+    "ssl",
+}
+"""Modules that are loaded by nobody, or by who has a use for them."""
 
 FILTERS = {
     "mergelogs": ["-p", "empty", "127.0.0.1:log"],
@@ -82,6 +96,14 @@ class TestEachTool:
         lab.write("typing.py", "import os\nos.kill(os.getpid(), 2)\n")
         env = {**os.environ, "PYTHONPATH": str(lab.directory)}
         assert lab.run(name, "--help", env=env) == (130, "", "")
+
+    def test_what_is_not_needed_is_not_loaded(self, lab, name):
+        """Apache starts a penlog for each log, scripts start penctl in loops."""
+        done = lab.run_words([sys.executable, "-X", "importtime", *tool(name)[-1:], "--version"])
+        assert done.code == 0
+        loaded = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
+        assert "penlib.usage" in loaded
+        assert not loaded & NOT_FOR_EVERYBODY
 
     def test_without_docstrings(self, lab, name):
         """As python -OO runs it."""

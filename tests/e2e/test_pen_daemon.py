@@ -94,7 +94,7 @@ class TestBackground:
     @needs("root")
     @pytest.mark.parametrize("jail", ["", "jail"])
     def test_moving_to_a_unix_socket_by_a_relative_name(self, lab, jail):
-        """It is where it would have been had pen been started with it, or in the jail; nothing is left behind."""
+        """It is where it would be had pen been started with it, or in the jail; nothing is left behind."""
         place = lab.directory / jail
         place.mkdir(exist_ok=True)
         confined = ["-j", jail] if jail else []
