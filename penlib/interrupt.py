@@ -15,7 +15,18 @@ STATUS = 128 + 2
 
 def ends() -> None:
     """From now on SIGINT ends the process at once, with STATUS."""
-    _signal.signal(_signal.SIGINT, _end)
+    _handle(_end)
+
+
+def raises() -> None:
+    """From now on SIGINT raises KeyboardInterrupt."""
+    _handle(_signal.default_int_handler)
+
+
+def _handle(handler: object) -> None:
+    """Where SIGINT is ignored it stays so: a shell's background job, which Ctrl-C does not mean."""
+    if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, handler)
 
 
 def _end(number: int, frame: object) -> None:
@@ -23,8 +34,3 @@ def _end(number: int, frame: object) -> None:
 
 
 ends()
-
-
-def raises() -> None:
-    """From now on SIGINT raises KeyboardInterrupt."""
-    _signal.signal(_signal.SIGINT, _signal.default_int_handler)

@@ -272,10 +272,12 @@ def remove_socket(path: str, jail: str = "") -> None:
 
 
 def exit_when_told() -> None:
-    """For filters: TERM and HUP end the work in an orderly way, with 128 + the signal's number."""
+    """For filters: TERM and HUP end the work in an orderly way, with 128 + the signal's number; but not where
+    they are ignored, as HUP is under nohup(1)."""
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)

@@ -4,8 +4,10 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 from support import daemons, process
@@ -46,6 +48,12 @@ def filters(lab):
     lab.write("empty", "")
     (lab.directory / "log").write_bytes(LINE)
     return FILTERS
+
+
+def pending(pipe):
+    """Bytes that have been written to a pipe and not read yet."""
+    answer = fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0))
+    return struct.unpack("i", answer)[0]
 
 
 def refused(name, done, *words):
@@ -231,6 +239,27 @@ class TestFilters:
         for where, why in [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")]:
             words = ["sh", "-c", f'exec "$@" >{where}', "sh", *tool(name), *filters[name]]
             assert lab.run_words(words) == (1, "", f"{name}: standard output: {why}\n")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("ignored", [False, True])
+    @pytest.mark.parametrize("name", FILTERS)
+    def test_signals(self, lab, filters, name, number, ignored):
+        """They end it, unless somebody wanted them ignored: nohup, or a shell with a job in the background."""
+        lab.write("empty", "")
+        words = [word.replace("log", "-") for word in filters[name]]
+        trap = f"trap '' {number.name[3:]}; " if ignored else ""
+        running = lab.spawn(
+            ["sh", "-c", f'{trap}exec "$@"', "sh", *tool(name), *words], stdin=subprocess.PIPE
+        )
+        running.popen.stdin.write(LINE)
+        running.popen.stdin.flush()
+        wait_until(lambda: pending(running.popen.stdin) == 0, "it is at work")
+        running.send_signal(number)
+        if ignored:
+            running.popen.stdin.close()
+        assert running.wait() == (0 if ignored else 128 + number)
+        assert running.err == ""
+        assert len(running.out.splitlines()) == 1 or not ignored
 
     @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
     @pytest.mark.parametrize("where", ["/dev/full", "&-"])
