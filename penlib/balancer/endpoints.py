@@ -7,8 +7,8 @@ from penlib.address import Endpoint, ServerSpec
 from penlib.balancer.settings import Options
 from penlib.errors import UsageError
 
-LOOPBACK = "127.0.0.1"
-"""Where a control port without a host listens."""
+LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
+"""Where a control port without a host listens; the second only if there is IPv6."""
 
 
 def protocol(options: Options) -> str:

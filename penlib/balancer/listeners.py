@@ -6,7 +6,7 @@ import socket
 from penlib import process, sockets
 from penlib.address import Endpoint, Place
 from penlib.balancer.control import Control
-from penlib.balancer.endpoints import LOOPBACK, check_path, protocol
+from penlib.balancer.endpoints import LOOPBACK, LOOPBACK6, check_path, protocol
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
@@ -48,10 +48,10 @@ class Listeners:
         """Listen for penctl.  Raises PenError."""
         endpoint = self._options.control
         assert endpoint
-        listening = sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE, self._places(endpoint))
-        if endpoint.host == LOOPBACK:
-            listening += _loopback6(endpoint.port, self._settings.backlog)
-        self._control.listen(listening)
+        places = self._places(endpoint)
+        if places and endpoint.host == LOOPBACK:
+            places = [*places, Place(socket.AF_INET6, (LOOPBACK6, endpoint.port))]
+        self._control.listen(sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE, places))
         self._controller = _given(endpoint, user)
 
     def move(self, endpoint: Endpoint, where: Whereabouts) -> None:
@@ -102,11 +102,3 @@ def _given(endpoint: Endpoint, user: process.User | None) -> str:
     if user:
         os.lchown(endpoint.path, *user.owner)
     return os.path.abspath(endpoint.path)
-
-
-def _loopback6(port: int, backlog: int) -> list[socket.socket]:
-    """A bare control port on IPv6, if there is any."""
-    try:
-        return sockets.listen(Endpoint("::1", port), backlog)
-    except PenError:
-        return []

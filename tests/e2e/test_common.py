@@ -244,7 +244,7 @@ class TestFilters:
     @pytest.mark.parametrize("ignored", [False, True])
     @pytest.mark.parametrize("name", FILTERS)
     def test_signals(self, lab, filters, name, number, ignored):
-        """They end it, unless somebody wanted them ignored: nohup, or a shell with a job in the background."""
+        """They end it, unless somebody wanted them ignored: nohup, or a shell with background jobs."""
         lab.write("empty", "")
         words = [word.replace("log", "-") for word in filters[name]]
         trap = f"trap '' {number.name[3:]}; " if ignored else ""
