@@ -54,7 +54,7 @@ def main(args: Args) -> int:
     """Run mergelogs; the exit status.  Raises PenError, UsageError."""
     exit_when_told()
     settings = settings_of(args)
-    return Merge(settings, Reporter("mergelogs", args["-d"])).run()
+    return Merge(settings, Reporter("mergelogs", args["-d"], waits=True)).run()
 
 
 def settings_of(args: Args) -> Settings:

@@ -45,7 +45,7 @@ class Naming:
         self.loop = Loop(BEST)
         self.counts = dict.fromkeys(("hosts", "cache", "asked", "named", "unanswered"), 0)
         self.ask: Callable[[bytes], None] = self._nobody
-        self._reporter = Reporter(tool)
+        self._reporter = Reporter(tool, waits=True)
         self._form = form
         self._verbose = bool(args["-v"])
         self._files: list[str] = args["<file>"]

@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
 def main(args: Args) -> int:
     """Refresh all; answers 1 if one could not be.  Raises UsageError."""
-    reporter = Reporter("pen-ocsp")
+    reporter = Reporter("pen-ocsp", waits=True)
     patience = _patience(args["-t"])
     control = address.listener(args["-C"]) if args["-C"] else None
     if args["-o"] and (len(args["<certificate>"]) > 1 or os.path.isdir(args["<certificate>"][0])):

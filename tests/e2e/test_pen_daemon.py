@@ -543,6 +543,24 @@ class TestSignals:
 
 
 class TestDebug:
+    def test_a_stderr_that_nobody_reads_never_blocks_us(self, lab, listen, address):
+        """What it does not take is counted, and said when it does again."""
+        reading, writing = os.pipe()
+        pen = lab.spawn([*lab.tool("pen"), "-f", "-ddd", listen, str(lab.backend())], stderr=writing)
+        os.close(writing)
+        wait_until(lambda: listens(pen.pid, address[1]))
+        for _ in range(100):
+            with Client(address) as client:
+                assert client.line() == "s0"
+                assert client.talk(b"x" * 2000) == b"x" * 2000
+        with open(reading, "rb", buffering=0) as pipe:
+            pipe.read(1 << 20)
+            with Client(address) as client:
+                assert client.line() == "s0"
+            said = b""
+            while b"messages lost: standard error did not take them\n" not in said:
+                said += pipe.read(1 << 16)
+
     def test_to_stderr_in_the_foreground(self, lab):
         pen = lab.pen("-d", servers=lab.backends(1))
         assert pen.ask() == "s0"
