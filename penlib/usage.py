@@ -41,7 +41,7 @@ def parse(
 ) -> Args:
     """What was typed, by the names in `doc`.  Raises UsageError with one line that says what is wrong.
 
-    `--help` and `--version` win over everything else wrong with the line.  With `options_first` the first
+    `--help` and `--version` win over whatever is wrong after them.  With `options_first` the first
     word that is not an option ends them.
     """
     words = _Words(doc, optional or {}, options_first)
@@ -171,7 +171,7 @@ class _Words:
         for name in dict.fromkeys(self.given):
             if name in self.values:
                 values = self.values[name] if name in self.repeated else self.values[name][-1:]
-                words += [part for value in values for part in _join(name, value)]
+                words += [_joined(name, value) for value in values]
             else:
                 words += [name] * (self.given.count(name) if name in self.repeated else 1)
         dashed = any(word.startswith("-") and word != "-" for word in self.rest)
@@ -187,5 +187,6 @@ class _Words:
         return "wrong arguments: " + " ".join(self.rest)
 
 
-def _join(name: str, value: str) -> list[str]:
-    return [f"{name}={value}"] if name.startswith("--") else [name, value]
+def _joined(name: str, value: str) -> str:
+    """In one word: a value of its own could be taken for an option."""
+    return f"{name}={value}" if name.startswith("--") else name + value
