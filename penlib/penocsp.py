@@ -16,6 +16,7 @@ from typing import NamedTuple
 from penlib import address, files, penctl
 from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, failed
+from penlib.process import exit_when_told
 from penlib.report import Reporter
 from penlib.usage import Args
 
@@ -35,6 +36,7 @@ class Job(NamedTuple):
 
 def main(args: Args) -> int:
     """Refresh all; answers 1 if one could not be.  Raises UsageError."""
+    exit_when_told()
     reporter = Reporter("pen-ocsp", waits=True)
     patience = _patience(args["-t"])
     control = address.listener(args["-C"]) if args["-C"] else None
