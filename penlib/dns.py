@@ -50,8 +50,12 @@ class Lookups:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._loop.watch(self._pipe[0], READ, self._ready)
         while self._waiting and self._running < LOOKUPS_AT_ONCE:
-            self._running += 1
-            threading.Thread(target=self._work, args=self._waiting.popleft(), daemon=True).start()
+            endpoint, kind, then = self._waiting.popleft()
+            try:
+                threading.Thread(target=self._work, args=(endpoint, kind, then), daemon=True).start()
+                self._running += 1
+            except RuntimeError as exc:  # there is no thread to be had
+                then(PenError(f"{endpoint.host}: {exc}"))
 
     def _work(self, endpoint: Endpoint, kind: int, then: Callable[[Answer], None]) -> None:
         self._answers.append((then, _answer(endpoint, kind)))

@@ -25,9 +25,12 @@ class Background:
 
     def __init__(self) -> None:
         """Fork; only the child returns.  The parent waits for `ready` and exits with 0, or with the child's
-        status if that ends before.  Raises PenError, in the parent, if the child was killed."""
-        readable, self._writable = os.pipe()
-        child = os.fork()
+        status if that ends before.  Raises PenError; in the parent, if the child was killed."""
+        try:
+            readable, self._writable = os.pipe()
+            child = os.fork()
+        except OSError as exc:
+            raise failed("into the background", exc) from exc
         if child:
             os.close(self._writable)
             os._exit(_await(child, readable))

@@ -47,7 +47,10 @@ def interruptible(work: Callable[[], T]) -> T:
             failures.append(exc)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # there is no thread to be had
+        return work()
     thread.join()
     for exc in failures:
         raise exc

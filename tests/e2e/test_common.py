@@ -376,6 +376,26 @@ class TestSlowNames:
         assert daemons.end(int((lab.directory / "pen.pid").read_text())) == 0
 
 
+@needs("strace")
+class TestNoMoreProcesses:
+    """Neither a process nor a thread is to be had."""
+
+    WRAP = ("strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=fork,vfork,clone,clone3:error=EAGAIN")
+
+    @pytest.mark.parametrize(
+        ("name", "words"), [("pen", ["10000", "127.0.0.1:1"]), ("penlogd", ["-l", "x", "10000"])]
+    )
+    def test_a_daemon_says_so(self, lab, name, words):
+        done = lab.run_words([*self.WRAP, *tool(name), *words])
+        assert done == (1, "", f"{name}: into the background: Resource temporarily unavailable\n")
+
+    def test_names_are_looked_up_at_start_and_refused_later(self, lab):
+        pen = lab.pen(servers=[f"localhost:{lab.backend().port}"], wrap=self.WRAP)
+        assert pen.ask() == "s0"
+        assert "localhost: can't start new thread" in pen.command("server 0 address localhost")
+        assert pen.ask() == "s0"
+
+
 @needs("root")
 @pytest.mark.parametrize(
     ("name", "words"), [("pen", ["-f", "-C", "./ctl", "./in", "127.0.0.1:1"]), ("penlogd", ["-f", "PORT"])]
