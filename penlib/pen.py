@@ -10,7 +10,7 @@ from penlib.clients import Clients
 from penlib.errors import UsageError
 from penlib.report import Reporter, Syslog
 from penlib.selection import Selection
-from penlib.usage import Args
+from penlib.usage import Args, Optional
 
 PID_FILE = "pen.pid"
 """For a -p without a file."""
@@ -39,6 +39,15 @@ def pid_file_missing(word: str | None) -> str | None:
     if "/" in word and not word.startswith("-"):
         return None
     return PID_FILE if word.startswith("-") or ":" in word or (word.isascii() and word.isdigit()) else None
+
+
+def service_missing(word: str | None) -> str | None:
+    """For `-i` before `word`: any name, if that is not there to be told that services are not supported."""
+    return "?" if word is None or word.startswith("-") else None
+
+
+OPTIONAL: Optional = {"-p": pid_file_missing, "-i": service_missing}
+"""Options whose value may be missing."""
 
 
 def main(args: Args) -> None:
