@@ -88,9 +88,6 @@ def _refuse(args: Args) -> None:
             raise UsageError(f"option {option}: only with -E, a certificate")
     if args["-R"] and not (args["-G"] or args["-A"]):
         raise UsageError("option -R: only with -G or -A, the CA that client certificates come from")
-    for option in ("-E", "-K", "-G", "-A"):
-        if args[option] == "":
-            raise UsageError(f"option {option}: '' is no file")
     if args["-L"] is not None and args["-L"] not in TLS_LEAST:
         old = args["-L"] in ("ssl2", "ssl3")
         why = "is broken and not supported" if old else f"is none of {', '.join(TLS_LEAST)}"
@@ -178,6 +175,4 @@ def _number(args: Args, option: str, default: int, least: int = 0) -> int:
     word = args[option]
     if word is None:
         return default
-    if not word:
-        raise UsageError(f"option {option}: '' is not a number")
     return max(least, address.count(word, f"option {option}"))
