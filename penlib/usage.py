@@ -95,7 +95,7 @@ class _Words:
         self.given: list[str] = []
         self.values: dict[str, list[str]] = {}
         self.rest: list[str] = []
-        for line in _OPTION_LINE.findall(doc):
+        for line in ["--help", "--version", *_OPTION_LINE.findall(doc)]:
             self._declare(line.replace(",", " ").replace("=", " ").split())
 
     @property

@@ -117,6 +117,10 @@ def test_options_first():
     assert (args["-f"], args["<where>"], args["<what>"]) == (True, "a", ["-f", "--help", "--", "-y"])
 
 
+def test_help_need_not_be_among_the_options_explained():
+    assert parse("Usage:\n  tool <where>\n  tool --help | --version\n", ["--help"])["--help"]
+
+
 KNOWN = st.sampled_from(["-p", "-d", "-l", "--", "--keep", "-", "-n5"])
 
 
