@@ -1,8 +1,8 @@
 """Ctrl-C, from the first moment on.
 
-Until this module is loaded Python would show a traceback, and while the others are loaded it would, too; so
-every tool loads it before them, and from then on SIGINT ends the process without a word.  Once a tool is at
-work it may have something to tidy up: then SIGINT is a KeyboardInterrupt, which `frame` waits for.
+Python shows a traceback then, also while modules are being loaded; so every tool loads this one before the
+others and lets SIGINT end it without a word.  Once a tool is at work it may have something to tidy up: then
+SIGINT is a KeyboardInterrupt, which `frame` waits for.
 """
 
 # What the module signal is made of.  That itself takes as long to load as all of this.
@@ -31,6 +31,3 @@ def _handle(handler: object) -> None:
 
 def _end(number: int, frame: object) -> None:
     os._exit(STATUS)
-
-
-ends()
