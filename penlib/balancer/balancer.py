@@ -124,6 +124,7 @@ class Pen:
         if self.certificates:
             self.certificates.load()
         self._limit_descriptors()
+        self._check_control()
         self._listeners.resolve()
         self._take_signals()
         if self.dsr.interface:
@@ -131,7 +132,7 @@ class Pen:
             self.dsr.open(self.options.listen, self.protocol)
         else:
             self._listeners.open(user)
-        if self.options.control and self._may_be_controlled():
+        if self.options.control:
             self._listeners.open_control(user)
         if self.options.pid_file:
             self._pid_file = process.PidFile(self.options.pid_file)
@@ -192,12 +193,11 @@ class Pen:
             if given:
                 self.reporter.warn(f"option {name}: does nothing with direct server return")
 
-    def _may_be_controlled(self) -> bool:
-        if os.geteuid() == 0 and not self.options.user:
+    def _check_control(self) -> None:
+        """As root nobody controls us, unless that is what -u asks for."""
+        if self.options.control and os.geteuid() == 0 and not self.options.user:
             self.reporter.warn("Won't open control port running as root; use -u to run as different user")
             self.options.control = None
-            return False
-        return True
 
     def enter(self) -> None:
         """Inside the jail and as the user: open the log.  Raises PenError."""
