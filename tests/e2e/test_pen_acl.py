@@ -97,6 +97,17 @@ class TestClients:
         assert pen.client(source=A).ended()
         assert server.accepted == 0
 
+    @pytest.mark.parametrize("odd", [False, True], ids=["", "odd"])
+    def test_the_denied_cost_nothing_however_high_their_descriptors(self, lab, odd):
+        """Theirs may be the highest that pen ever had, and are closed without having been waited for."""
+        pen = lab.pen("-O", f"acl 0 deny {A}", servers=lab.backends(1))
+        if odd:
+            lab.client(pen.control)
+        for _ in range(35):
+            assert pen.client(B).line() == "s0"
+            assert pen.ask(A) == ""
+        assert "error" not in pen.err
+
     def test_the_denied_go_to_the_abuse_server(self, lab):
         server, abuse = lab.backends(2)
         pen = lab.pen("-B", str(abuse), "-O", f"acl 0 deny {A}", servers=[server])
