@@ -19,11 +19,13 @@ from penlib.forwarded import is_forwarded_field
 BAD_REQUEST = 400
 HEAD_TOO_LARGE = 431
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_SIGN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TOKEN = _SIGN + b"++"
+_METHOD = _SIGN + b"{1,4096}+"  # the limit tells a method from a long line of something that is not HTTP
 _TARGET = rb"[\x21-\x7e\x80-\xff]++"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_LINE = _TOKEN + b" " + _TARGET + rb" HTTP/1\.[0-9]"
+_LINE = _METHOD + b" " + _TARGET + rb" HTTP/1\.[0-9]"
 _FIELD = _TOKEN + b":" + _VALUE + rb"\r\n"
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + b"|" + _QUOTED + b"))?"
 
@@ -41,7 +43,7 @@ _REQUEST_LINE = re.compile(_LINE)
 EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 OPENING = re.compile(rb"(?:\r?\n)*(" + _LINE + rb")\r?\n")
 STRICT_OPENING = re.compile(rb"(?:\r\n)*" + _LINE + rb"\r\n")
-LINE_SO_FAR = re.compile(rb"\r|" + _beginning(_TOKEN, b" ", _TARGET, b" ", *_VERSION, b"[0-9]", rb"\r"))
+LINE_SO_FAR = re.compile(rb"\r|" + _beginning(_METHOD, b" ", _TARGET, b" ", *_VERSION, b"[0-9]", rb"\r"))
 FIELDS = re.compile(b"(?:" + _FIELD + b")*")
 FIELD_SO_FAR = re.compile(rb"\r|" + _beginning(_TOKEN, b":" + _VALUE, rb"\r"))
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*\r\n")

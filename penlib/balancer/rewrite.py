@@ -25,8 +25,8 @@ from penlib.httphead import Head
 OUTSTANDING = 1000
 """Unanswered requests of one client; one who sends more waits until half of them are answered."""
 
-_BETWEEN = (http.REQUEST_LINE, http.FIELDS)
-"""Where the framing is lost before anything of a request has been passed on."""
+_BETWEEN = (http.UNDECIDED, http.REQUEST_LINE, http.FIELDS)
+"""Where the framing is lost before anything of a request, but for the first line, has been passed on."""
 
 FOLLOWED = ALL - 1
 """`unseen` of a tap that need see nothing more, but be told of the end."""

@@ -203,12 +203,14 @@ class TestUpgrade:
 
 class TestRefused:
     @pytest.mark.parametrize("size", [70_000, 20 * MB])
-    def test_a_head_of_more_than_64_kib(self, lab, size):
+    @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nA: ", b"GET /"], ids=["field", "first line"])
+    def test_a_head_of_more_than_64_kib(self, lab, head, size):
         """The client reads the answer even if it was still sending."""
         server = lab.backend(note)
         pen = lab.pen("-H", servers=[server])
         client = pen.client()
-        sender = threading.Thread(target=client.send, args=[b"GET / HTTP/1.1\r\nA: " + b"x" * size])
+        end = b" HTTP/1.1\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"
+        sender = threading.Thread(target=client.send, args=[head + b"x" * size + end])
         sender.start()
         assert client.rest().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
         sender.join()
