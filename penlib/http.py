@@ -30,17 +30,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from penlib import httphead
-from penlib.httphead import Head, Refused
+from penlib.httphead import JUDGED_EARLY, Head, Refused
 
 HEAD_LIMIT = 65536
 """Bytes in a head, or in a trailer section: eight times what web servers take by default."""
 
 CHUNK_LINE_LIMIT = 4096
 """Bytes in the line with a chunk's size: 16 would do, but extensions may hold a signature."""
-
-JUDGED_EARLY = 4096
-"""Of an incomplete line only so much is judged, again with each piece: who sends single bytes must not
-make us look at 64 KiB for every one of them."""
 
 # The states.  UNDECIDED, OPAQUE and LOST say so; in every other the connection is HTTP.
 UNDECIDED = "undecided"

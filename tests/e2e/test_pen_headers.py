@@ -82,6 +82,14 @@ class TestRealServers:
         done = run(["curl", "-sS", "-I", url])
         assert done.out.startswith("HTTP/1.1 200")
 
+    @needs("nginx")
+    @pytest.mark.parametrize("line", [b"GET  / HTTP/1.1", b"\rGET / HTTP/1.1", b"GET / HTTP/1.10"])
+    def test_a_line_that_only_nginx_takes_for_http_is_no_way_to_lie(self, lab, line):
+        pen = lab.pen("-H", servers=[nginx(lab, says=SAYS)])
+        honest, liar = pen.client(), pen.client()
+        assert honest.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n").rest()
+        assert liar.send(line + b"\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").rest() == b""
+
     @needs("apache2", "curl")
     def test_apache(self, lab):
         lab.write("index.html", "apache")
