@@ -141,11 +141,12 @@ class TestClients:
         assert pen.ask(A) == ""
         assert emergency.accepted == 1
 
-    def test_clients_on_a_unix_socket_are_no_matter_of_addresses(self, lab):
-        pen = lab.pen(
-            "-O", "acl 0 deny 127.0.0.1", listen=f"{lab.directory}/in.sock", servers=lab.backends(1)
-        )
+    @pytest.mark.parametrize("entry", ["deny 127.0.0.1", "permit 10.0.0.1", "permit ::1"])
+    def test_clients_on_a_unix_socket_are_no_matter_of_addresses(self, lab, entry):
+        """Nor is penctl there, which such a list would lock out."""
+        pen = lab.pen("-O", f"acl 0 {entry}", listen=f"{lab.directory}/in.sock", servers=lab.backends(1))
         assert pen.ask() == "s0"
+        assert pen.command("pid") == f"{pen.pid}\n"
 
 
 class TestServers:
