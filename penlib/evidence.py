@@ -1,13 +1,17 @@
-"""What earlier lines teach about the next: who uses which User-Agent, who is on which page, whose clock is
-off by how much.
+"""What earlier lines teach about the next: who uses which User-Agent, who is on which page, whom a server
+takes for pen, how long it takes and by how much its clock is off.
 
 A line of the combined format names a User-Agent and the page it came from.  When a line could be only one
-client's, that ties the client to both (`Ties`), and its time to the clock by which records are timed
-(`Offset`).  Lines with several records to choose from are then decided by this: see matching.
+client's, that ties the client to both (`Ties`), shows what the server takes for the client (`Front`), and
+how far apart line and record usually are (`Surprise`).  Lines with several records to choose from are then
+decided by this: see matching and rounds.
 
 Pure: bytes and seconds in, ranks and seconds out.  Everything learned is bounded.
 """
 
+from collections import Counter
+from collections.abc import Iterable
+from math import log
 from typing import Any, Protocol
 
 CLIENTS_TIED = 50_000
@@ -19,6 +23,27 @@ PAGES_TIED = 10_000
 
 SAME_PAGE, KNOWN, UNTIED, OTHERS = range(4)
 """How well a client goes with a line, best first."""
+
+COSTS = (0.0, 2.0, 5.0, 10.0)
+"""How much less likely that makes a client, about, as minus the logarithm of a probability."""
+
+CLEAR = 4.0
+"""By how much the likeliest must be ahead of the next to count as certain: one in fifty is wrong."""
+
+STRANGE = 0.02
+"""A client that has a smaller share of a server's certain lines is not pen."""
+
+ENOUGH = 20
+"""Certain lines from which on it is known who pen is."""
+
+FRONT_REMEMBERED = 1000
+"""Certain lines that are counted before the count is halved: another pen may take over."""
+
+SEEN = 4000
+"""Values counted before the count is halved: clocks drift, and servers become faster or slower."""
+
+NEIGHBOURS = tuple((away, (3 - abs(away)) / 9) for away in range(-2, 3))
+"""How much values count that were seen in the bins beside one: what is seldom is seen by chance only."""
 
 NO_REFERER = (b"", b"-")
 
@@ -72,39 +97,70 @@ def trim(table: dict[Any, Any], limit: int) -> None:
             del table[key]
 
 
-class Offset:
-    """By how much the time of a record exceeds the time that its line names, for one server.
+class Front:
+    """What a server takes for the client of what pen sends on: pen's address, or those of several pens.
 
-    Clocks differ by some constant, which may be large; a line's time is cut to its second; requests take
-    time.  So the estimate is nudged by what fits it, and replaced when nothing fits it for a while.
+    A line that names anybody else came to the server directly, most likely.
     """
 
-    SLACK = 0.75
-    """Seconds: half of the second that a line's time is cut to, and room for the estimate's own error."""
-    MISFITS = 8
-    """Lines in a row that do not fit before the estimate is given up: the clock was set, or it was wrong."""
-    NUDGE = 0.05
-
     def __init__(self) -> None:
-        self._middle: float | None = None
-        self._misfits: list[float] = []
+        self._counts: Counter[bytes] = Counter()
+        self._total = 0
 
-    def learn(self, difference: float) -> None:
-        """Take note of a line that could have only one record, newer than the line's time by `difference`."""
-        if self._middle is None:
-            self._middle = difference
-        elif abs(difference - self._middle) <= self.SLACK:
-            self._middle += (difference - self._middle) * self.NUDGE
-            self._misfits.clear()
-        else:
-            self._misfits.append(difference)
-            if len(self._misfits) >= self.MISFITS:
-                self._middle = sorted(self._misfits)[self.MISFITS // 2]
-                self._misfits.clear()
+    def is_strange(self, own: bytes) -> bool:
+        """Whether lines with this client did not come through pen, as far as is known."""
+        return self._total >= ENOUGH and self._counts[own] < max(2, STRANGE * self._total)
 
-    def distance(self, difference: float) -> float:
-        """How many seconds a difference is out of the ordinary: 0 if it fits."""
-        if self._middle is None:
-            return 0.0
-        distance = abs(difference - self._middle)
-        return distance if distance > self.SLACK else 0.0
+    def learn(self, clients: Iterable[bytes]) -> None:
+        """Take note of the clients that certain lines named."""
+        self._counts.update(clients)
+        if self._counts.total() > FRONT_REMEMBERED:
+            self._counts = Counter({own: n // 2 for own, n in self._counts.items() if n > 1})
+        self._total = self._counts.total()
+
+
+class Surprise:
+    """How unlikely a value is, by those that were seen: minus the logarithm of its probability.
+
+    A value may be any number of seconds, and spread in any way: how long answers take, by how much clocks
+    differ.  So the values seen are counted in bins, and their neighbours count, too.
+    """
+
+    NEVER_SEEN = 0.05
+    """What counts for a bin that is empty, as are its neighbours: nothing is impossible."""
+
+    def __init__(self, step: float) -> None:
+        """`step`: the width of a bin."""
+        self._step = step
+        self._counts: dict[int, int] = {}
+        self._total = 0
+        self._fresh = 0
+        self._costs: dict[int, float] = {}
+
+    def learn(self, value: float) -> None:
+        """Take note of a value that is certain.  Of old ones half are forgotten now and then."""
+        at = int(value // self._step)
+        self._counts[at] = self._counts.get(at, 0) + 1
+        self._total += 1
+        if self._total >= SEEN:
+            self._counts = {bin_: count // 2 for bin_, count in self._counts.items() if count > 1}
+            self._total = sum(self._counts.values())
+        self._fresh += 1
+        if self._fresh > self._total / 16:
+            self._fresh = 0
+            self._costs.clear()
+
+    def cost(self, value: float) -> float:
+        """How unlikely a value is; values that were seen often cost least."""
+        at = int(value // self._step)
+        cost = self._costs.get(at)
+        if cost is None:
+            if len(self._costs) > SEEN:
+                self._costs.clear()
+            cost = self._costs[at] = self._cost(at)
+        return cost
+
+    def _cost(self, at: int) -> float:
+        count = self._counts.get
+        near = sum(weight * count(at + away, 0) for away, weight in NEIGHBOURS)
+        return -log((near + self.NEVER_SEEN) / (self._total + 1))

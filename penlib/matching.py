@@ -6,13 +6,16 @@ line, and which is decided by evidence, strongest first:
 1. what earlier lines taught: the client that was seen with this User-Agent and referer (it loads the parts
    of a page), then clients seen with this User-Agent, then clients not yet seen with any, last those seen
    with others only;
-2. time: a record may be older than its line by what the server took, but it fits the second that the line
-   names;
+2. time: by how much a record is usually older than its line, which is what the server took, and how far it is
+   usually from the second that the line names;
 3. the order of arrival, the oldest first.
 
-Only lines with a single record to choose from teach (see evidence).  Choosing by age alone is no good: the
-record of an aborted request never meets its line, and taken for the next one it shifts all later lines of
-its URL.
+All that is weighed together.  Lines with a single record to choose from teach (see evidence), and clear
+choices which client uses which User-Agent.  Choosing by age alone is no good: the record of an aborted
+request never meets its line, and taken for the next one it shifts all later lines of its URL.
+
+A line whose client is not pen came to the server directly, most likely.  It waits until all others have had
+their choice, and then only what fits in every way is its own.
 
 `Index` holds records, `Live` matches as records and lines arrive (penlogd).  All of them are pure: `now` is
 an argument, in seconds on any clock that is never set back.  Not here: reading records and lines (see
@@ -22,7 +25,7 @@ records, accesslog), and which address a server goes by.
 from collections import OrderedDict
 
 from penlib.accesslog import Line, epoch, parse, with_client
-from penlib.evidence import OTHERS, Offset, Ties, trim
+from penlib.evidence import CLEAR, COSTS, OTHERS, UNTIED, Front, Surprise, Ties, trim
 from penlib.records import Record
 
 REUSE = 2.0
@@ -39,8 +42,13 @@ everything, and what it does not log must not make the rest slow."""
 OVERTAKING = 0.05
 """Seconds by which a line may overtake its record on the way, if both were sent in order."""
 
-SERVERS_TIMED = 1_000
-"""Servers whose clocks are remembered."""
+UNFIT = 7.0
+"""What is as unlikely as that (see Surprise) does not fit: one in a thousand."""
+
+SERVERS_SEEN = 1_000
+"""Servers of which is remembered what was seen."""
+
+NEVER = float("inf")
 
 
 class Entry:
@@ -57,6 +65,23 @@ class Entry:
 
 
 Table = dict[bytes, list[Entry]]
+
+
+class Seen:
+    """What is known of a server, from lines that could have only one record: how old records are when their
+    lines come, how far a line's time is from theirs, and whom the server takes for pen."""
+
+    def __init__(self) -> None:
+        self.age = Surprise(0.02)
+        self.stamp = Surprise(0.1)
+        self.front = Front()
+
+    def learn(self, line: Line, time: int | None, at: float, since: float) -> None:
+        """A line that came at `since` is of a record that came at `at`; `time` is what it names (epoch)."""
+        self.front.learn([line.client])
+        self.age.learn(since - at)
+        if time is not None:
+            self.stamp.learn(at - time)
 
 
 class Index:
@@ -161,14 +186,19 @@ def _remove(table: Table, entry: Entry) -> None:
 class Waiting:
     """A line whose record is not there yet, or only records that are hardly its own."""
 
-    __slots__ = ("key", "line", "server", "since", "text")
+    __slots__ = ("key", "line", "server", "since", "strange", "text")
 
-    def __init__(self, text: bytes, line: Line, server: bytes, since: float) -> None:
+    def __init__(self, text: bytes, line: Line, server: bytes, since: float, strange: bool) -> None:
         self.text = text
         self.line = line
         self.server = server
         self.since = since
+        self.strange = strange
         self.key = b"%b %b" % (server, line.request)
+
+
+NOTHING = Seen()
+"""What is known of a server at first."""
 
 
 class Live:
@@ -185,7 +215,7 @@ class Live:
         self._wait = wait
         self._index = Index()
         self._ties = Ties()
-        self._offsets: dict[bytes, Offset] = {}
+        self._seen: dict[bytes, Seen] = {}
         self._waiting: OrderedDict[Waiting, None] = OrderedDict()  # oldest first
         self._wanted: dict[bytes, list[Waiting]] = {}
 
@@ -195,7 +225,7 @@ class Live:
         if len(self._index) > self._room:
             self._index.forget_unused(now - self._keep, self._room, now - self._wait)
         for waiting in self._wanted.get(entry.key, ())[:SCAN] if self._wanted else ():
-            if self._ties.rank(entry.client, waiting.line) < OTHERS:
+            if not waiting.strange and self._ties.rank(entry.client, waiting.line) < OTHERS:
                 self._stop_waiting(waiting)
                 self._index.use(entry, now)
                 return with_client(waiting.text, entry.client)
@@ -207,12 +237,12 @@ class Live:
         line = parse(text)
         if line is None:
             return text
-        entries = self._index.unused(server, line.request)
-        if entries:
-            entry = self._likeliest(entries, line, server)
+        strange = server in self._seen and self._seen[server].front.is_strange(line.client)
+        waiting = Waiting(text, line, server, now, strange)
+        if not strange and (entries := self._index.unused(server, line.request)):
+            entry, clear = self._likeliest(entries, waiting)
             if self._ties.rank(entry.client, line) < OTHERS:
-                return self._explain(text, line, server, entry, len(entries) == 1, now)
-        waiting = Waiting(text, line, server, now)
+                return self._explain(waiting, entry, len(entries) == 1, clear, now)
         if self._wait <= 0 or not self._room:
             return self._settle(waiting, now)
         self._waiting[waiting] = None
@@ -237,33 +267,35 @@ class Live:
         """When the first of the waiting lines will have waited long enough; None if no line waits."""
         return next(iter(self._waiting)).since + self._wait if self._waiting else None
 
-    def _likeliest(self, entries: list[Entry], line: Line, server: bytes) -> Entry:
-        """The best of some records, the oldest of equals."""
+    def _likeliest(self, entries: list[Entry], waiting: Waiting) -> tuple[Entry, bool]:
+        """The best of some records, the oldest of equals, and whether it is so by far."""
         if len(entries) == 1:
-            return entries[0]
-        rank, time, offset = self._ties.rank, epoch(line.time), self._offsets.get(server)
-        if time is None or offset is None:
-            return min(entries[-SCAN:], key=lambda e: rank(e.client, line))
-        return min(entries[-SCAN:], key=lambda e: (rank(e.client, line), offset.distance(e.at - time)))
+            return entries[0], False
+        line, since, rank = waiting.line, waiting.since, self._ties.rank
+        seen, time = self._seen.get(waiting.server, NOTHING), epoch(line.time) or 0
+        age, stamp = seen.age.cost, seen.stamp.cost
+        best, least, second = entries[-1], NEVER, NEVER
+        for entry in entries[-SCAN:]:
+            at = entry.at
+            cost = COSTS[rank(entry.client, line)] + age(since - at) + stamp(at - time)
+            if cost < least:
+                best, least, second = entry, cost, least
+            elif cost < second:
+                second = cost
+        return best, second - least > CLEAR
 
-    def _explain(
-        self, text: bytes, line: Line, server: bytes, entry: Entry, alone: bool, now: float
-    ) -> bytes:
-        """`text` with the client of `entry`; a record that was `alone` teaches."""
+    def _explain(self, waiting: Waiting, entry: Entry, alone: bool, clear: bool, now: float) -> bytes:
+        """The line with the client of `entry`; a record that was `alone`, or the choice `clear`, teaches."""
         self._index.use(entry, now)
+        if alone or clear:
+            self._ties.learn(entry.client, waiting.line)
         if alone:
-            self._ties.learn(entry.client, line)
-            self._learn_offset(server, entry.at, line)
-        return with_client(text, entry.client)
-
-    def _learn_offset(self, server: bytes, at: float, line: Line) -> None:
-        time = epoch(line.time)
-        if time is None:
-            return
-        if server not in self._offsets:
-            self._offsets[server] = Offset()
-            trim(self._offsets, SERVERS_TIMED)
-        self._offsets[server].learn(at - time)
+            seen = self._seen.get(waiting.server)
+            if seen is None:
+                seen = self._seen[waiting.server] = Seen()
+                trim(self._seen, SERVERS_SEEN)
+            seen.learn(waiting.line, epoch(waiting.line.time), entry.at, waiting.since)
+        return with_client(waiting.text, entry.client)
 
     def _settle_oldest(self, now: float) -> bytes:
         waiting = next(iter(self._waiting))
@@ -272,20 +304,30 @@ class Live:
 
     def _settle(self, waiting: Waiting, now: float) -> bytes:
         """The line with the best client there is, be it hardly the line's or used before; else unchanged."""
-        line, server = waiting.line, waiting.server
-        entries = self._index.unused(server, line.request)
-        if len(entries) > 1:
+        entries = self._index.unused(waiting.server, waiting.line.request)
+        if len(entries) > 1 or waiting.strange:
             entries = [entry for entry in entries[-4 * SCAN :] if self._may_be(entry, waiting)]
         if entries:
-            entry = self._likeliest(entries, line, server)
-            return self._explain(waiting.text, line, server, entry, len(entries) == 1, now)
-        entry_used = self._lately_used(waiting)
+            entry, clear = self._likeliest(entries, waiting)
+            return self._explain(waiting, entry, len(entries) == 1, clear, now)
+        entry_used = None if waiting.strange else self._lately_used(waiting)
         return with_client(waiting.text, entry_used.client) if entry_used else waiting.text
 
     def _may_be(self, entry: Entry, waiting: Waiting) -> bool:
         """A record that came after the line is hardly its own if its client is seen with other User-Agents:
-        it belongs to a later line, and this line to nobody whom pen knows."""
-        return entry.at <= waiting.since + OVERTAKING or self._ties.rank(entry.client, waiting.line) < OTHERS
+        it belongs to a later line, and this line to nobody whom pen knows.  A line that seems not to have
+        come through pen must fit in every way."""
+        rank = self._ties.rank(entry.client, waiting.line)
+        if not waiting.strange:
+            return rank < OTHERS or entry.at <= waiting.since + OVERTAKING
+        seen, time = self._seen[waiting.server], epoch(waiting.line.time)
+        return (
+            rank <= UNTIED
+            and entry.at <= waiting.since + OVERTAKING
+            and time is not None
+            and seen.stamp.cost(entry.at - time) < UNFIT
+            and seen.age.cost(waiting.since - entry.at) < UNFIT
+        )
 
     def _lately_used(self, waiting: Waiting) -> Entry | None:
         """The best record used within REUSE, the last used of equals."""

@@ -16,6 +16,9 @@ from penlib.rounds import Entry, Server
 SAMPLE = 9
 """Lines at the end of a chunk that tell how far a log has been read: one odd time must not count."""
 
+MOST_IN_SECOND = 20_000
+"""Lines of one second: more, and the time that they seem to wait for is a mistake."""
+
 NEVER = sys.maxsize
 """A time after all others."""
 
@@ -34,6 +37,8 @@ class PenLog:
         self.last = -NEVER
         self.bad = 0
         self._ahead = ahead
+        self._second = -NEVER
+        self._in_second: list[tuple[Server | None, bytes, bytes]] = []
 
     def read(self, servers: dict[bytes, Server | None]) -> int:
         """Take in some more; answers the number of lines.  Raises Unreadable."""
@@ -48,10 +53,23 @@ class PenLog:
             times.append(epoch - self._ahead)
             if name not in servers:
                 servers[name] = servers.get(server_key(name.decode("ascii")))
-            if server := servers[name]:
-                server.add(request[:FILE_LIMIT], (epoch - self._ahead, client))
+            if epoch != self._second:
+                self._end_second()
+                self._second = epoch
+            self._in_second.append((servers[name], request[:FILE_LIMIT], client))
+        if self.input.done:
+            self._end_second()
         self.last = NEVER if self.input.done else _reached(self.last, times)
         return len(lines)
+
+    def _end_second(self) -> None:
+        """All records of a second are there.  They are taken to be spread evenly over it, which tells more of
+        their distance than the second alone."""
+        epoch, count = self._second - self._ahead, len(self._in_second)
+        for at, (server, request, client) in enumerate(self._in_second):
+            if server:
+                server.add(request, (epoch, client, epoch + (at + 0.5) / count))
+        self._in_second.clear()
 
 
 class AccessLog:
@@ -68,6 +86,7 @@ class AccessLog:
         self.late = 0
         self.seconds: dict[int, list[Entry]] = {}
         self._fresh: list[Entry] = []
+        self._in_second: list[Entry] = []
         self._jitter = jitter
         self._as_written = None if keep_zone else utc
         self._reject = reject
@@ -89,16 +108,29 @@ class AccessLog:
                 rest = line[len(own) :]
             times.append(when)
             self._add(Entry(rest, when, own, canonical(request)[:FILE_LIMIT], referer, agent))
+        if self.input.done:
+            self._end_second()
         self.last = NEVER if self.input.done else _reached(self.last, times)
         return len(lines)
+
+    def _end_second(self) -> None:
+        """All lines written in a second are there, whatever times they name: spread evenly over it, too."""
+        count = len(self._in_second)
+        for at, entry in enumerate(self._in_second):
+            entry.done = self.newest + (at + 0.5) / count
+        self._in_second.clear()
 
     def _add(self, entry: Entry) -> None:
         when = entry.time
         if when > self.newest:
+            self._end_second()
             self.newest = when
         elif when < self.newest - self._jitter:
             when = self.newest - self._jitter - 1
             self.late += 1
+        self._in_second.append(entry)
+        if len(self._in_second) > MOST_IN_SECOND:
+            self._end_second()
         self._fresh.append(entry)
         if when in self.seconds:
             self.seconds[when].append(entry)

@@ -1,13 +1,14 @@
 """Which record explains which line, when both can be looked at for as long ahead as need be.
 
-Of the lines of one server that ask for the same thing, and the records that may be theirs, whole seconds are
-all that is known.  So they are matched in rounds, the certain first, because each round makes the next one
-easier:
+Of the lines of one server that ask for the same thing, and the records that may be theirs, little more than
+whole seconds is known.  So they are matched in rounds, the certain first, because each round makes the next
+one easier:
 
 1. pairs that are alone with each other, a second before and after them included; these also teach which
    client uses which User-Agent (see evidence), what the server takes for the client (pen's own address), and
    how the clocks differ (see skew);
-2. the rest, where the times fit: the best pair first, by User-Agent, then by time, then in order;
+2. the rest, where the times fit: all pairs together as likely as possible (see pairing), by User-Agent, and
+   by when record and line were written, as far as that is known within the second (see mergesources);
 3. what does not fit by a few seconds, in the same way;
 4. much later, when all lines within the time allowed have had their turn: what is left, the nearest first;
 5. records that explained a line already, if it was within 2 s.
@@ -22,7 +23,8 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from operator import attrgetter, itemgetter
 
-from penlib.evidence import OTHERS, UNTIED, Ties
+from penlib.evidence import COSTS, OTHERS, UNTIED, Front, Surprise, Ties
+from penlib.pairing import Costs, cheapest
 from penlib.skew import Skew
 
 ALONE = 1
@@ -34,20 +36,14 @@ NEAR = 3
 REUSE = 2
 """Seconds within which a used record may be taken again: a server that writes two logs."""
 
-STRANGE = 0.02
-"""A client that has a smaller share of a server's certain lines is not pen."""
-
-ENOUGH = 20
-"""Certain lines from which on it is known who pen is."""
-
-REMEMBERED = 1000
-"""Certain lines that are counted before the count is halved: another pen may take over."""
-
 MISFITS = 0.2
 """Share of lines with no record near them from which on the clocks are looked at anew."""
 
-Record = tuple[int, bytes]
-"""When pen noted it (epoch seconds), and whose request it was."""
+Record = tuple[int, bytes, float]
+"""When pen noted it (epoch seconds), whose request it was, and when within its second, about."""
+
+LAG_STEP = 0.02
+"""Seconds, of how long a line is written after its record: finer than moments can be estimated."""
 
 CANDIDATES = 20_000
 """Pairs of lines and records that are looked at to learn how clocks differ: a bound on the time it takes."""
@@ -64,13 +60,14 @@ class Entry:
     client, should nothing better come.
     """
 
-    __slots__ = ("again", "agent", "client", "own", "referer", "request", "rest", "sure", "time")
+    __slots__ = ("again", "agent", "client", "done", "own", "referer", "request", "rest", "sure", "time")
 
     def __init__(
         self, rest: bytes, time: int, own: bytes, request: bytes, referer: bytes, agent: bytes
     ) -> None:
         self.rest = rest
         self.time = time
+        self.done = time + 0.5
         self.own = own
         self.request = request
         self.referer = referer
@@ -87,11 +84,11 @@ class Server:
         self.name = name
         self.records: dict[bytes, list[Record]] = {}
         self.skew = Skew()
+        self.lag = Surprise(LAG_STEP)
+        self.front = Front()
         self.counts = dict.fromkeys(("sure", "guessed", "unmatched", "direct"), 0)
         self._used: dict[bytes, list[Record]] = {}
         self._used_before: dict[bytes, list[Record]] = {}
-        self._clients: Counter[bytes] = Counter()
-        self._certain = 0
 
     def add(self, request: bytes, record: Record) -> None:
         """Another unused record."""
@@ -104,19 +101,8 @@ class Server:
     def forget(self, before: int) -> None:
         """Drop unused records older than that (epoch seconds)."""
         for request, records in list(self.records.items()):
-            if any(epoch < before for epoch, _ in records):
+            if any(record[0] < before for record in records):
                 self._keep(request, [record for record in records if record[0] >= before])
-
-    def is_strange(self, own: bytes) -> bool:
-        """Whether lines with this client did not come through pen, as far as is known."""
-        return self._certain >= ENOUGH and self._clients[own] < max(2, STRANGE * self._certain)
-
-    def learn_clients(self, clients: Counter[bytes]) -> None:
-        """Take note of the clients that certain lines named."""
-        self._clients.update(clients)
-        if self._clients.total() > REMEMBERED:
-            self._clients = Counter({own: n // 2 for own, n in self._clients.items() if n > 1})
-        self._certain = self._clients.total()
 
     def use(self, request: bytes, used: list[Record], left: list[Record]) -> None:
         """Of a request's records, these explain lines now, and those are left."""
@@ -128,7 +114,7 @@ class Server:
         if line.client is not None:
             how = "sure" if line.sure else "guessed"
         else:
-            how = "direct" if self.is_strange(line.own) else "unmatched"
+            how = "direct" if self.front.is_strange(line.own) else "unmatched"
         self.counts[how] += 1
         return how
 
@@ -192,10 +178,10 @@ class Group:
 
     def without_strange(self) -> "Group | None":
         """Put the lines that did not come through pen into a group of their own, if there are any."""
-        strange = [line for line in self.lines if self.server.is_strange(line.own)]
+        strange = [line for line in self.lines if self.server.front.is_strange(line.own)]
         if not strange:
             return None
-        self.lines = [line for line in self.lines if not self.server.is_strange(line.own)]
+        self.lines = [line for line in self.lines if not self.server.front.is_strange(line.own)]
         return Group(self.server, self.request, strange)
 
 
@@ -218,7 +204,8 @@ class Rounds:
             if not server.skew.known:
                 server.skew.elect(self._differences(server, lines))
             found, misfits = self._certain(server, lines)
-            if len(misfits) > MISFITS * len(lines) and server.skew.elect(self._differences(server, misfits)):
+            misfits = [line for line in misfits if not server.front.is_strange(line.own)]
+            if len(misfits) > MISFITS * len(lines) and self._elect_again(server, misfits):
                 found, _ = self._certain(server, [line for line in lines if line.client is None])
             groups += found
         strange = [group for group in map(Group.without_strange, groups) if group]
@@ -232,9 +219,29 @@ class Rounds:
                 else:
                     line.request = line.referer = line.agent = b""  # they are most of what it takes
 
+    def _elect_again(self, server: Server, misfits: list[Entry]) -> bool:
+        """Look anew at a clock that some lines do not fit; answers whether most of them fit another time.
+
+        Lines that have no record, for whatever reason, can make up a time by chance, but only a few fit it.
+        """
+        before, server.skew = server.skew, Skew()
+        elected = server.skew.elect(self._differences(server, misfits))
+        if elected and self._fitting(server, misfits) > len(misfits) / 2:
+            return True
+        server.skew = before
+        return False
+
+    def _fitting(self, server: Server, lines: list[Entry]) -> int:
+        """How many lines have a record near them."""
+        distance = server.skew.distance
+        return sum(
+            any(not distance(line.time - record[0]) for record in server.records.get(line.request, ()))
+            for line in lines
+        )
+
     def settle_rest(self, server: Server, line: Entry) -> None:
         """Rounds 4 and 5, once all lines within `jitter` seconds have been through the others."""
-        if server.is_strange(line.own):
+        if server.front.is_strange(line.own):
             return
         rank, distance = self._ties.rank, server.skew.distance
         best = min(
@@ -257,16 +264,17 @@ class Rounds:
         record near them."""
         groups, misfits = _grouped(server, lines)
         alone = [(group, self._alone(group, misfits)) for group in groups]
-        server.learn_clients(Counter(group.lines[at].own for group, pairs in alone for at, _ in pairs))
+        server.front.learn(group.lines[at].own for group, pairs in alone for at, _ in pairs)
         differences: Counter[int] = Counter()
         for group, pairs in alone:
             records = group.records
             certain = []
             for at, record in pairs:
-                line, (epoch, client) = group.lines[at], records[record]
-                if not server.is_strange(line.own):
+                line, (epoch, client, moment) = group.lines[at], records[record]
+                if not server.front.is_strange(line.own):
                     self._ties.learn(client, line)
                     differences[line.time - epoch] += 1
+                    server.lag.learn(line.done - moment)
                     certain.append((at, record))
             if certain:
                 group.settle(certain, sure=True)
@@ -290,24 +298,24 @@ class Rounds:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""
         if not group.lines or not group.records:
             return
-        rank, distance = self._ties.rank, group.server.skew.distance
-        lines, records = group.lines, group.records
-        pairs = sorted(
-            (how, distance(line.time - records[record][0]), at, record)
-            for at, (line, range_) in enumerate(zip(lines, group.ranges(slack, self._jitter), strict=True))
-            for record in range_
-            if (how := rank(records[record][1], line)) <= worst
-        )
-        taken_lines: set[int] = set()
-        taken_records: set[int] = set()
-        chosen = []
-        for _, _, at, record in pairs:
-            if at not in taken_lines and record not in taken_records:
-                taken_lines.add(at)
-                taken_records.add(record)
-                chosen.append((at, record))
-        if chosen:
-            group.settle(chosen, sure=False)
+        pairs = cheapest(self._costs(group, slack, worst))
+        if pairs:
+            group.settle(list(pairs.items()), sure=False)
+
+    def _costs(self, group: Group, slack: int, worst: int) -> Costs:
+        """What each line's possible records cost: by User-Agent, and by when they were written."""
+        rank, lag = self._ties.rank, group.server.lag.cost
+        records = group.records
+        costs = []
+        for line, range_ in zip(group.lines, group.ranges(slack, self._jitter), strict=True):
+            done, row = line.done, {}
+            for at in range_:
+                record = records[at]
+                how = rank(record[1], line) if line.agent else UNTIED
+                if how <= worst:
+                    row[at] = COSTS[how] + lag(done - record[2])
+            costs.append(row)
+        return costs
 
     def _differences(self, server: Server, lines: list[Entry]) -> list[list[int]]:
         """What the differences of lines from their records could be, of lines that have few records if there
@@ -320,19 +328,19 @@ class Rounds:
             room -= count
             if room < 0 and found:
                 break
-            differences = [line.time - epoch for epoch, _ in server.records.get(line.request, ())]
+            differences = [line.time - record[0] for record in server.records.get(line.request, ())]
             if near := [difference for difference in differences if abs(difference) <= self._jitter]:
                 found.append(near)
         return found
 
     def _used(self, server: Server, line: Entry) -> bytes | None:
         """The client of the best of the used records within REUSE seconds."""
-        if server.is_strange(line.own):
+        if server.front.is_strange(line.own):
             return None
         rank, distance = self._ties.rank, server.skew.distance
         ranked = [
             (rank(client, line), distance(line.time - epoch), client)
-            for epoch, client in server.used(line.request)
+            for epoch, client, _ in server.used(line.request)
             if distance(line.time - epoch) <= REUSE and abs(line.time - epoch) <= self._jitter
         ]
         how, _, client = min(ranked, default=(OTHERS, 0, b""))

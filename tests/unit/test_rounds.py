@@ -1,9 +1,11 @@
 """rounds: which record explains which line, with both at hand."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penlib.rounds import ENOUGH, REUSE, Entry, Rounds, Server
+from penlib.evidence import ENOUGH
+from penlib.rounds import REUSE, Entry, Rounds, Server
 
 PEN = b"192.0.2.1"
 T = 1_700_000_000
@@ -17,7 +19,7 @@ def server(*records: tuple[int, bytes, bytes]) -> Server:
     """Records as (second, client, request)."""
     made = Server("10.0.0.11")
     for second, client, request in records:
-        made.add(request, (T + second, client))
+        made.add(request, (T + second, client, T + second + 0.5))
     return made
 
 
@@ -77,10 +79,48 @@ def test_a_client_that_is_not_pen_is_left_alone_unless_a_record_fits():
     assert [at.count(one) for one in (certain[0], line(60, own=b"203.0.113.1"))] == ["sure", "direct"]
 
 
+def test_what_is_written_soon_after_a_record_is_its_line_within_the_second_too():
+    """The servers answer at once, as certain lines show; then two records of one second are told apart."""
+    at, lines = server(), []
+    for n in range(50):
+        at.add(b"GET /%d" % n, (T + n, b"A%d" % n, T + n + 0.5))
+        lines.append(line(n, b"GET /%d" % n))
+        lines[-1].done = T + n + 0.51
+    for client, moment in ((b"aborted", 0.1), (b"B", 0.3), (b"C", 0.7)):
+        at.add(b"GET /", (T + 60, client, T + 60 + moment))
+    for done in (60.31, 60.71):
+        lines.append(line(60))
+        lines[-1].done = T + done
+    assert settle(at, *lines)[-2:] == [b"B", b"C"]
+
+
+@pytest.mark.parametrize(
+    ("found_later", "own", "first"), [(12, PEN, 0), (20, PEN, -300), (20, b"203.0.113.1", 0)]
+)
+def test_lines_without_records_set_the_clock_only_if_most_fit_another_time(found_later, own, first):
+    """A third of the lines have no record near them, some of them one five minutes later."""
+    at, lines = server(), []
+    for n in range(60):
+        at.add(b"GET /%d" % n, (T + n, b"A%d" % n, T + n + 0.5))
+        lines.append(line(n, b"GET /%d" % n))
+    rounds = Rounds(600)
+    rounds.settle([(at, lines)])
+    lines, odd = [], []
+    for n in range(60, 120):
+        at.add(b"GET /%d" % n, (T + n, b"A%d" % n, T + n + 0.5))
+        lines.append(line(n, b"GET /%d" % n))
+    for n in range(30):
+        odd.append(line(60 + 2 * n, b"GET /odd%d" % n, own=own))
+        if n < found_later:
+            at.add(b"GET /odd%d" % n, (T + 360 + 2 * n, b"B%d" % n, T + 360.5 + 2 * n))
+    rounds.settle([(at, lines + odd)])
+    assert at.skew.first == first
+
+
 def test_old_records_are_forgotten():
     at = server((0, b"A", b"GET /"), (10, b"B", b"GET /"), (0, b"C", b"GET /x"))
     at.forget(T + 5)
-    assert at.records == {b"GET /": [(T + 10, b"B")]}
+    assert at.records == {b"GET /": [(T + 10, b"B", T + 10.5)]}
 
 
 SECONDS = st.integers(0, 1500)
@@ -102,7 +142,7 @@ def test_records_go_to_lines_of_their_request_within_the_jitter_and_are_used_onc
         if client is not None:
             assert names[client][1] == request
             assert abs(names[client][0] - second) <= jitter
-    left = {client for records in at.records.values() for _, client in records}
+    left = {client for records in at.records.values() for _, client, _ in records}
     assert not left & set(found)
     for (second, request), client in zip(wanted, found, strict=True):
         if client is None:
