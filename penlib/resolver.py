@@ -141,7 +141,7 @@ class _Window:
             self._calm = self.size = max(min(LEAST_WINDOW, self._limit), self.size / 2)
 
     def restart(self) -> None:
-        """Nothing is in flight: what came to fit little by little need not fit all at once."""
+        """There was nothing to ask for a while: what came to fit little by little need not fit all at once."""
         self.size = min(self.size, FIRST_WINDOW)
 
 
@@ -168,13 +168,16 @@ class Resolver:
 
     def ask(self, asked: bytes, done: Done) -> None:
         """Have a question section (dnswire.question) asked.  `done` gets the answer, or None in the end."""
+        if not self._flying and not self._queue:
+            self._window.restart()
         self._queue.append(_Question(asked, done))
         self._fill()
 
     def _fill(self) -> None:
-        if not self._flying:
-            self._window.restart()
-        while self._queue and len(self._flying) < self._window.size:
+        """Send what the window has room for, but not more at once than fits anywhere."""
+        for _ in range(min(len(self._queue), FIRST_WINDOW)):
+            if len(self._flying) >= self._window.size:
+                break
             asked = self._queue.popleft()
             asked.begun = clock.monotonic()
             self._flying[asked] = asked.begun
