@@ -97,7 +97,7 @@ def _epoch(text: bytes) -> int | None:
         return None
     month = _MONTHS.index(match[2]) // 3 + 1
     day, year, hour, minute, second, off_hours, off_minutes = map(int, match.group(1, 3, 4, 5, 6, 8, 9))
-    if not 1 <= day <= 31:
+    if not 1 <= day <= 31 or not year:
         return None
     offset = (off_hours * 60 + off_minutes) * 60 * (-1 if match[7] == b"-" else 1)
     return ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second - offset
@@ -112,7 +112,9 @@ def _utc(text: bytes) -> bytes:
         return text
     seconds = epoch(text)
     assert seconds is not None
-    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(seconds)).encode()
+    when = time.gmtime(seconds)
+    month = _MONTHS[3 * when.tm_mon - 3 : 3 * when.tm_mon]  # not of strftime, which heeds the locale
+    return b"%02d/%b/%04d:%02d:%02d:%02d +0000" % (when.tm_mday, month, when.tm_year, *when[3:6])
 
 
 utc: Callable[[bytes], bytes] = lru_cache(maxsize=4096)(_utc)

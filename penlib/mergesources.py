@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from penlib import address
 from penlib.accesslog import canonical, epoch, match_line, utc
-from penlib.inputs import Input
+from penlib.inputs import Input, Unreadable
 from penlib.records import FILE_LIMIT, split_file_line
 from penlib.rounds import Entry, Server
 
@@ -42,7 +42,11 @@ class PenLog:
 
     def read(self, servers: dict[bytes, Server | None]) -> int:
         """Take in some more; answers the number of lines.  Raises Unreadable."""
-        lines = self.input.lines()
+        try:
+            lines = self.input.lines()
+        except Unreadable:
+            self._end_second()
+            raise
         times = []
         for line in lines:
             record = split_file_line(line)
@@ -93,7 +97,11 @@ class AccessLog:
 
     def read(self) -> int:
         """Take in some more; answers the number of lines.  Raises Unreadable."""
-        lines = self.input.lines()
+        try:
+            lines = self.input.lines()
+        except Unreadable:
+            self._end_second()
+            raise
         times = []
         for line in lines:
             match = match_line(line)

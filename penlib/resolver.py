@@ -141,7 +141,7 @@ class _Window:
             self._calm = self.size = max(min(LEAST_WINDOW, self._limit), self.size / 2)
 
     def restart(self) -> None:
-        """There was nothing to ask for a while: what came to fit little by little need not fit all at once."""
+        """There was nothing to ask: what came to fit little by little need not fit all at once."""
         self.size = min(self.size, FIRST_WINDOW)
 
 

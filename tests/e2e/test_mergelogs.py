@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -435,6 +436,16 @@ class TestInputs:
         assert done.err.startswith("mergelogs: b: ")
         assert line(0, client="10.1.1.1") in done.out
         assert done.out.count("\n") > 100
+
+    @pytest.mark.parametrize("cut", [b"\x0b\x17", b""])
+    def test_what_comes_before_the_damage_counts(self, lab, cut):
+        for name, text in (("pen.log", record(0, "10.1.1.1") + "10.1.1.2"), ("a", line(0) + PEN)):
+            packer = zlib.compressobj(wbits=31)
+            packed = packer.compress(text.encode()) + packer.flush(zlib.Z_SYNC_FLUSH) + cut
+            (lab.directory / name).write_bytes(packed)
+        done = lab.run("mergelogs", "-p", "pen.log", f"{S1}:a")
+        assert done.out == line(0, client="10.1.1.1")
+        assert (done.code, done.err.count("\n")) == (1, 2)
 
     @pytest.mark.parametrize("which", ["pen.log", "a"])
     def test_a_missing_log_writes_nothing(self, lab, which):

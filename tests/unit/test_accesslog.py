@@ -123,6 +123,21 @@ def test_a_new_client_touches_no_other_byte(rest, client):
     assert accesslog.with_client(b"192.0.2.9 " + rest, client) == client + b" " + rest
 
 
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        (b"01/Jan/2024:00:30:59 +0100", b"31/Dec/2023:23:30:59 +0000"),
+        (b"28/Feb/2024:23:00:00 -0100", b"29/Feb/2024:00:00:00 +0000"),
+        (b"31/Dec/2016:18:59:60 -0500", b"01/Jan/2017:00:00:00 +0000"),
+        (b"31/Dec/0999:23:00:00 -0200", b"01/Jan/1000:01:00:00 +0000"),
+        (b"01/Jan/0999:12:00:00 +0200", b"01/Jan/0999:10:00:00 +0000"),
+        (b"31/Dec/2016:23:59:60 +0000", b"31/Dec/2016:23:59:60 +0000"),
+    ],
+)
+def test_the_same_in_utc(text, utc):
+    assert accesslog.utc(text) == utc
+
+
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
@@ -154,6 +169,7 @@ def test_times(when):
         b"10/Oct/2000:13:55:36",
         b"10/Oct/2000:13:55:36 -07000",
         b"2000-10-10T13:55:36+00:00",
+        b"10/Oct/0000:13:55:36 -0700",
     ],
 )
 def test_what_is_no_time_is_none(text):
