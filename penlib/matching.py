@@ -32,7 +32,7 @@ REUSE = 2.0
 """Seconds for which a record that explained a line may explain another, if there is no unused one: a server
 that writes two logs, or a record lost on its way."""
 
-SCAN = 64
+SCAN = 16
 """Candidates looked at for one line, the newest: a bound on the time that one line may take."""
 
 OF_ONE_REQUEST = 1000
@@ -277,7 +277,10 @@ class Live:
         best, least, second = entries[-1], NEVER, NEVER
         for entry in entries[-SCAN:]:
             at = entry.at
-            cost = COSTS[rank(entry.client, line)] + age(since - at) + stamp(at - time)
+            cost = age(since - at) + stamp(at - time)
+            if cost >= second:  # whatever the User-Agent
+                continue
+            cost += COSTS[rank(entry.client, line)]
             if cost < least:
                 best, least, second = entry, cost, least
             elif cost < second:

@@ -412,8 +412,8 @@ class TestFront:
 
     def test_another_pen_takes_over(self):
         front = Front()
-        front.learn([PEN] * 5000)
-        front.learn([b"other pen"] * 50)
+        for own in [PEN] * 5000 + [b"other pen"] * 50:
+            front.learn([own])
         assert not front.is_strange(b"other pen")
 
 
