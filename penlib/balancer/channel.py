@@ -17,7 +17,7 @@ from _socket import socket as RawSocket
 from collections.abc import Callable, Iterator
 from ssl import SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 
-from penlib.balancer.relay import RECORD
+from penlib.balancer.pairs import RECORD
 from penlib.loop import READ, WRITE
 
 

@@ -1,6 +1,6 @@
 """What -ddd shows: a dump of everything that passes, in hex or (-a) ASCII."""
 
-from penlib.balancer.relay import Tap
+from penlib.balancer.pairs import Tap
 from penlib.balancer.settings import Settings
 from penlib.report import Reporter
 

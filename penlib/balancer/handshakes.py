@@ -14,7 +14,8 @@ from typing import Protocol
 
 from penlib import clienthello, clock
 from penlib.balancer.connection import Connection
-from penlib.balancer.relay import CHUNK, Channel, Relay
+from penlib.balancer.pairs import CHUNK, Channel
+from penlib.balancer.relay import Relay
 from penlib.balancer.settings import Settings
 from penlib.loop import READ, Loop, Timer
 from penlib.report import Reporter

@@ -15,7 +15,7 @@ from typing import Protocol
 from penlib import clock, records
 from penlib.address import Endpoint
 from penlib.balancer.endpoints import penlogd_of
-from penlib.balancer.relay import ALL
+from penlib.balancer.pairs import ALL
 from penlib.dns import Answer, Lookups
 from penlib.errors import PenError, failed, reason
 from penlib.http import RequestLines

@@ -14,6 +14,8 @@ SIZE = 1 << 20
 POOL = 16
 """Empty pipes kept.  Users have about 64 of SIZE altogether (fs.pipe-user-pages-soft)."""
 
+SPLICE_FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
+
 F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
 

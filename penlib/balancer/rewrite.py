@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from penlib import http, httpanswers, httphead
 from penlib.balancer.connection import Connection
-from penlib.balancer.relay import ALL, Relay, Tap
+from penlib.balancer.pairs import ALL, Tap
+from penlib.balancer.relay import Relay
 from penlib.forwarded import LONGEST, Forwarded, begins_forwarded_field
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httpanswers import Answers

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from penlib import clock, http, httpanswers
 from penlib.balancer.connection import Connection
-from penlib.balancer.relay import CHUNK, Relay
+from penlib.balancer.pairs import CHUNK
+from penlib.balancer.relay import Relay
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httphead import BAD_REQUEST, Head
 from penlib.loop import READ, WRITE, Loop

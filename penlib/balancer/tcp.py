@@ -24,7 +24,8 @@ from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
 from penlib.balancer.handshakes import Handshakes, Identities
 from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
-from penlib.balancer.relay import Relay, Tap
+from penlib.balancer.pairs import Tap
+from penlib.balancer.relay import Relay
 from penlib.balancer.rewrite import Rewriter
 from penlib.balancer.settings import Settings
 from penlib.balancer.solo import Solo, WebServer
@@ -55,8 +56,7 @@ class Tcp:
         reporter: Reporter,
     ) -> None:
         self.loop = loop
-        self.relay = Relay(loop)
-        self.relay.fastclose = self._fastclose
+        self.relay = Relay(loop, self._fastclose)
         self._dialler = Dialler(
             loop,
             self.relay,
