@@ -90,13 +90,13 @@ class Backlog:
             if side.out:
                 return True
         feeder = self._peer[fd]
-        if feeder >= 0 and self._sides[feeder].pipe and not self.drain(feeder):
+        if self._sides[feeder].pipe and not self.drain(feeder):
             return self._sides[fd] is not NOBODY
         return self._flushed(fd, side, feeder)
 
     def _flushed(self, fd: int, side: Side, feeder: int) -> bool:
         """Nothing waits for `fd` any more: go on reading its peer, or pass on that the peer has ended."""
-        if side.orphan:
+        if side.leaving:
             self._loop.want(fd, 0)
             self._endings.expel(fd, side)
             return False

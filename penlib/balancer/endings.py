@@ -1,4 +1,4 @@
-"""How a pair ends: an end is passed on as a shutdown, a reset as a reset, and then both sides are closed.
+"""How a pair ends: an end is passed on as a shutdown, a reset as a reset; both sides are closed together.
 
 A reset destroys what is in the send queue, so the peer of a side that was reset is given time to take that
 first.  A side that can no longer be written to may still have something to say (a server that refuses an
@@ -110,9 +110,8 @@ class Endings:
         side, other = self._sides[fd], self._peer[fd]
         side.broken = True
         self._drop_waiting(fd)
-        if other >= 0:
-            self._loop.want(other, self._loop.wanted(other) & ~READ)
-        if side.ended or side.orphan:
+        self._loop.want(other, self._loop.wanted(other) & ~READ)
+        if side.ended or side.leaving:
             self.reset(fd)
             return
         assert side.reader
@@ -137,31 +136,29 @@ class Endings:
 
     def _drop_waiting(self, fd: int) -> None:
         self._sides[fd].out = None
-        feeder = self._sides[self._peer[fd]] if self._peer[fd] >= 0 else None
-        if feeder and feeder.pipe:
+        feeder = self._sides[self._peer[fd]]
+        if feeder.pipe:
             feeder.pipe.close()
             feeder.pipe = None
 
     def reset(self, fd: int) -> None:
-        """`fd` was reset: close it, and reset its peer as soon as that has got all that was sent to it."""
+        """`fd` was reset: reset its peer, too, as soon as that has got all that was sent to it.
+
+        Until then `fd` stays open: the owner counts by its number, which nobody else must be given before.
+        """
         side, to = self._sides[fd], self._peer[fd]
-        if side.orphan or to < 0:
-            self._pairs.close_one(fd)
-            self._pairs.tell(side)
+        if side.leaving:
+            self._pairs.close_both(fd)
             return
+        other = self._sides[to]
+        side.leaving = other.leaving = True
         if side.tap:
             side.tap.finish()
-        other = self._sides[to]
-        other.orphan = True
-        if side.pipe:
-            other.out = _contents(side.pipe)
-            side.pipe = None
-        if other.pipe:
-            other.pipe.close()
-            other.pipe = None
-        self._pairs.close_one(fd)
-        self._peer[to] = -1
-        if other.out:
+        self._drop_waiting(fd)
+        self._loop.want(fd, 0)
+        with contextlib.suppress(OSError):  # a reset socket is closed already, one that broke TLS is not
+            RawSocket.shutdown(self._pairs.sock(fd), socket.SHUT_RDWR)
+        if self._pairs.waiting(to):
             self._loop.watch(to, WRITE, self._pairs.flusher)
         else:
             self._loop.want(to, 0)
@@ -177,33 +174,25 @@ class Endings:
             pause = RESET_LOOKS[min(look, len(RESET_LOOKS) - 1)]
             self._loop.after(pause, lambda: self.expel(fd, side, look + 1, left))
             return
-        if self._peer[fd] >= 0:
-            self._pairs.close_one(self._peer[fd])
         if side.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 self._pairs.sock(fd).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._pairs.close_one(fd)
-        self._pairs.tell(side)
+        self._pairs.close_both(fd)
 
     def close(self, fd: int) -> None:
         """Close the pair of `fd`, or `fd` alone if it is not joined, whatever still waits."""
-        side, to = self._sides[fd], self._peer[fd]
-        for one in (fd, to):
-            if one >= 0 and self._sides[one].tls and not self._sides[one].out:
+        both = [one for one in (self._peer[fd], fd) if one >= 0]
+        for one in both:
+            side = self._sides[one]
+            if side.tls and not side.out:
                 self._shut(one)
-        if to >= 0:
-            other = self._sides[to]
-            if not other.ended:
-                _discard_input(to)
-            if other.tap:
-                other.tap.finish()
-            self._pairs.close_one(to)
-        if not side.ended:
-            _discard_input(fd)
-        if side.tap:
-            side.tap.finish()
-        self._pairs.close_one(fd)
-        self._pairs.tell(side)
+        for one in both:
+            side = self._sides[one]
+            if not side.ended:
+                _discard_input(one)
+            if side.tap:
+                side.tap.finish()
+        self._pairs.close_both(fd)
 
 
 def _unsent(fd: int) -> int:

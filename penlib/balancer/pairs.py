@@ -78,7 +78,7 @@ class Side:
         "broken",
         "ended",
         "family",
-        "orphan",
+        "leaving",
         "out",
         "owner",
         "paused",
@@ -107,8 +107,8 @@ class Side:
         """It was told that its peer has ended."""
         self.broken = False
         """Nothing can be written to it any more: it was reset."""
-        self.orphan = False
-        """Its peer was reset and is closed."""
+        self.leaving = False
+        """It or its peer was reset: nothing more is read, and both close once the other one has its due."""
         self.paused = False
         """Its tap does not want more just now."""
 
@@ -177,6 +177,15 @@ class Pairs:
         if self.loop.handlers[fd] != self.flusher:
             self.loop.handlers[fd] = reader
 
+    def close_both(self, fd: int) -> None:
+        """Close the pair of `fd`, or `fd` alone if it is not joined, and tell the owner."""
+        side, to = self.sides[fd], self.peer[fd]
+        if to >= 0:
+            self.close_one(to)
+        self.close_one(fd)
+        if side.owner:
+            side.owner.ended()
+
     def close_one(self, fd: int) -> None:
         """Close `fd`, but not its peer."""
         side = self.sides[fd]
@@ -188,9 +197,3 @@ class Pairs:
             side.sock.close()
         else:
             os.close(fd)
-
-    @staticmethod
-    def tell(side: Side) -> None:
-        """Tell the owner that both sides are closed."""
-        if side.owner:
-            side.owner.ended()

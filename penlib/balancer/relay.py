@@ -9,7 +9,7 @@ What always holds for a joined pair A, B:
     one pipe a direction).
   - The loop's handler of A is A's `reader`, unless something waits to be written to A: then `flusher`.
   - A's end is passed on to B as a shutdown once B has all that A sent; a reset as a reset, likewise.
-  - Descriptors are closed by `endings`, both or (after a reset) one after the other; the owner is told once.
+  - Both descriptors are closed together, by `endings`; then the owner is told.
 
 Not here: what is known of a side (pairs), how a pair ends (endings), what waits to be written (backlog), bulk
 data (bulk); who is joined with whom (tcp), what the bytes mean (taps: most of them look only).
@@ -128,8 +128,8 @@ class Relay(Pairs):
         self._backlog.give(fd, data)
 
     def is_joined(self, fd: int, owner: Owner) -> bool:
-        """Whether `fd` is one of the pair that `owner` joined, and open."""
-        return self.sides[fd].owner is owner
+        """Whether `fd` is one of the pair that `owner` joined, and neither was reset."""
+        return self.sides[fd].owner is owner and not self.sides[fd].leaving
 
     # Ending
 
