@@ -53,7 +53,6 @@ class Backlog:
             self._endings.break_off(to)
             return False
         if pipe.held:
-            self.hold(fd, to, None)
             return False
         side.pipe = None
         self._pipes.give(pipe)

@@ -89,7 +89,10 @@ class Bulk:
         side.pipe = pipe
         if side.tap:
             side.tap.skip(size)
-        if self._backlog.drain(fd) and size < BULK_LEAST:
+        if not self._backlog.drain(fd):
+            if side.pipe:
+                self._backlog.hold(fd, self._peer[fd], None)
+        elif size < BULK_LEAST:
             self._pairs.read_with(fd, self._reader(fd))
 
     def _splice_unseen(self, fd: int, mask: int) -> None:
