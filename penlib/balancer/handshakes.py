@@ -7,14 +7,14 @@ handshake failed: it gets until then to read why, for a close with unread input 
 Not here: certificates (tls), what follows (tcp).
 """
 
-import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from penlib import clienthello, clock
 from penlib.balancer.connection import Connection
-from penlib.balancer.pairs import CHUNK, Channel
+from penlib.balancer.pairs import Channel
 from penlib.balancer.relay import Relay
 from penlib.balancer.settings import Settings
 from penlib.loop import READ, Loop, Timer
@@ -147,29 +147,15 @@ class Handshakes:
         connection, _ = self._pending[fd]
         self._channels.pop(fd, None)
         self._reporter.debug(1, f"connection {connection.number}: TLS: {exc}")
-        self._relay.hang_up(fd)
-        self._loop.watch(fd, READ, self._read_away)
-
-    def _read_away(self, fd: int, mask: int) -> None:
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._give_up(fd)
-
-    def _give_up(self, fd: int) -> None:
-        self._when_failed(self._pending[fd][0])
+        self._relay.dismiss(fd, partial(self._when_failed, connection))
 
     def _time_out(self) -> None:
         """Give up those whose time is over."""
         self._timer = None
         now = clock.monotonic()
-        for fd, (connection, deadline) in list(self._pending.items()):
+        for connection, deadline in list(self._pending.values()):
             if deadline > now:
                 self._timer = self._loop.after(deadline - now, self._time_out)
                 break
             self._reporter.debug(1, f"connection {connection.number}: TLS: no handshake in time")
-            self._give_up(fd)
+            self._when_failed(connection)

@@ -85,13 +85,26 @@ class Relay(Pairs):
         tls = self.sides[fd].tls
         return tls.write(data) if tls else os.write(fd, data)
 
-    def hang_up(self, fd: int) -> None:
-        """Tell an `fd` that is not joined that nothing more comes."""
+    def dismiss(self, fd: int, gone: Callable[[], None]) -> None:
+        """Tell an `fd` that is not joined that nothing more comes, and read away what it still sends: a close
+        with unread input is a reset, which destroys what is on its way.  `gone` is called at its end."""
         side = self.sides[fd]
         with contextlib.suppress(OSError):
             if side.tls:
                 os.write(fd, side.tls.end())
             RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)
+
+        def read_away(fd: int, mask: int) -> None:
+            try:
+                data = os.read(fd, CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                gone()
+
+        self.loop.watch(fd, READ, read_away)
 
     def join(self, a: int, b: int, owner: Owner, taps: tuple[Tap | None, Tap | None] = (None, None)) -> None:
         """Relay between `a` and `b`, looked at by `taps`, until both have ended or `close`."""

@@ -4,15 +4,14 @@ Two have need of that: a client that is refused (rewrite), and all of them when 
 (`dummy`).
 
 A client is left in the way that lets it read the last words: our end is told, and what the client still sends
-is read away for a while.  A close with unread input is a reset, which destroys what is on its way.
+is read away for a while.
 """
 
-import os
 from collections.abc import Callable
+from functools import partial
 
 from penlib import clock, http, httpanswers
 from penlib.balancer.connection import Connection
-from penlib.balancer.pairs import CHUNK
 from penlib.balancer.relay import Relay
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httphead import BAD_REQUEST, Head
@@ -89,19 +88,9 @@ class Solo:
             self.listen()
 
     def _leave(self) -> None:
-        self._relay.hang_up(self._fd)
-        self._loop.watch(self._fd, READ, self._read_away)
-        self._loop.after(LINGER, lambda: self._close(self._connection))
-
-    def _read_away(self, fd: int, mask: int) -> None:
-        try:
-            data = os.read(fd, CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._close(self._connection)
+        leave = partial(self._close, self._connection)
+        self._relay.dismiss(self._fd, leave)
+        self._loop.after(LINGER, leave)
 
 
 class WebServer(Solo):
