@@ -3,7 +3,9 @@
 import heapq
 from collections.abc import Callable, Iterator
 
-from penlib.clients import Client
+from penlib import clock
+from penlib.clients import Client, Clients
+from penlib.report import Reporter
 from penlib.selection import Route
 from penlib.servers import Server
 
@@ -40,7 +42,7 @@ class Connection:
         self.address = address
         """The client as logs name it."""
         self.client_port = 0
-        """On IPv4 and IPv6."""
+        """Its port, on IPv4 and IPv6."""
         self.server: Server | None = None
         self.route: Route | None = None
         """Where else to try; None once joined."""
@@ -64,9 +66,13 @@ class Connection:
 
 class Table:
     """Connections by number.  A number that comes free is given out again, the smallest first, so that all
-    of them lie below the most connections that there ever were at once."""
+    of them lie below the most connections that there ever were at once.
 
-    def __init__(self) -> None:
+    Their coming and going is told to `reporter`, the going also to `clients`."""
+
+    def __init__(self, clients: Clients, reporter: Reporter) -> None:
+        self._clients = clients
+        self._reporter = reporter
         self._places: list[Connection | None] = []
         self._free: list[int] = []
 
@@ -82,15 +88,21 @@ class Table:
         return self._places[number] if 0 <= number < len(self._places) else None
 
     def add(self, connection: Connection) -> None:
-        """Give it a number."""
+        """Give a connection that begins now a number."""
         if self._free:
             connection.number = heapq.heappop(self._free)
             self._places[connection.number] = connection
         else:
             connection.number = len(self._places)
             self._places.append(connection)
+        if self._reporter.level:
+            who = f"client {connection.address.decode()} port {connection.client_port}"
+            self._reporter.debug(1, f"connection {connection.number}: {who}")
 
     def remove(self, connection: Connection) -> None:
-        """Its number is free again."""
+        """It has ended: its number is free again."""
         self._places[connection.number] = None
         heapq.heappush(self._free, connection.number)
+        self._clients.leave(connection.client, clock.monotonic())
+        if self._reporter.level:
+            self._reporter.debug(1, f"connection {connection.number}: ended")

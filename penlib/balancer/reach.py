@@ -173,8 +173,7 @@ class Reach:
         if not session.route:
             assert session.server
             self._fail(session, session.server, why)
-            number = session.port.client(session.key)[1]
-            session.route = Route(self._selection, session.client, number, clock.monotonic())
+            session.route = Route(self._selection, session.client, session.client_port, clock.monotonic())
             session.held = [] if session.last is None else [session.last]
         self._loop.later(partial(self._go_on, session, why))
 

@@ -66,7 +66,7 @@ class Tcp:
             failed=self._failed,
             freed=self._freed,
         )
-        self.connections = Table()
+        self.connections = Table(clients, reporter)
         self._handshakes: Handshakes | None = None
         """None without TLS."""
         self.idlers = Idlers(loop, self.relay, settings, selection, self._dialler.dial)
@@ -197,8 +197,6 @@ class Tcp:
         connection.client_port = port
         self.connections.add(connection)
         self.relay.add(fd, family)
-        if self._reporter.level:
-            self._reporter.debug(1, f"connection {connection.number}: client {text} port {port}")
         connection.active = now
         if self._handshakes:
             self._handshakes.begin(connection)
@@ -338,9 +336,6 @@ class Tcp:
         self.count(connection)
         self._leave_server(connection)
         self.connections.remove(connection)
-        self._clients.leave(connection.client, clock.monotonic())
-        if self._reporter.level:
-            self._reporter.debug(1, f"connection {connection.number}: ended")
         self._dialler.nudge()
         self._freed()
 

@@ -56,7 +56,7 @@ class Udp:
         reporter: Reporter,
     ) -> None:
         self.loop = loop
-        self.connections = Table()
+        self.connections = Table(clients, reporter)
         self._settings = settings
         self._selection = selection
         self._clients = clients
@@ -174,13 +174,12 @@ class Udp:
         client = self._clients.arrive(address.pack(text), now)
         expects = self._settings.udp_replies
         session = Session(port, key, client, text.encode(), expects, self.end)
+        session.client_port = number
         self.connections.add(session)
         self._ports[port][key] = session
         self._order[session] = None
         session.active = now
         session.route = Route(self._selection, client, number, now)
-        if self._reporter.level:
-            self._reporter.debug(1, f"connection {session.number}: client {text} port {number}")
         if not self._sweep_timer:
             self._sweep_timer = self.loop.after(SWEEP, self._sweep)
         return session
@@ -214,9 +213,6 @@ class Udp:
         del self._ports[session.port][session.key]
         del self._order[session]
         self.connections.remove(session)
-        self._clients.leave(session.client, clock.monotonic())
-        if self._reporter.level:
-            self._reporter.debug(1, f"connection {session.number}: ended")
 
     # Servers' datagrams
 
