@@ -100,10 +100,10 @@ class Backlog:
             self._endings.expel(fd, side)
             return False
         assert side.reader
-        stuck = side.tls and side.tls.stuck
+        reads = side.tls and side.tls.stuck and not self._pairs.waiting(feeder)
         if side.tls:
             side.tls.stuck = False
-        self._loop.watch(fd, self._loop.wanted(fd) & ~WRITE | (READ if stuck else 0), side.reader)
+        self._loop.watch(fd, self._loop.wanted(fd) & ~WRITE | (READ if reads else 0), side.reader)
         other = self._sides[feeder]
         if not other.ended and not side.broken and not other.paused:
             self._loop.want(feeder, self._loop.wanted(feeder) | READ)

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from penlib.balancer.backlog import Backlog
 from penlib.balancer.bulk import Bulk
 from penlib.balancer.endings import Endings
-from penlib.balancer.pairs import CHUNK, RECORD, Owner, Pairs, Tap
+from penlib.balancer.pairs import CHUNK, RECORD, Owner, Pairs, Side, Tap
 from penlib.balancer.pipes import Pipes
 from penlib.loop import READ, WRITE, Handler, Loop
 
@@ -171,30 +171,62 @@ class Relay(Pairs):
         reader(fd, mask)
 
     def _reader(self, fd: int) -> Handler:
-        return self._copy_tapped if self.sides[fd].tap or self.is_secure(fd) else self._copy
+        side = self.sides[fd]
+        if side.tls:
+            return self._copy_records
+        return self._copy_tapped if side.tap or self.sides[self.peer[fd]].tls else self._copy
 
     def _copy_tapped(self, fd: int, mask: int) -> None:
         """As `copy`, for a side that is looked at, never spliced as long as the tap wants the bytes; and for
-        TLS, which never is."""
-        side = self.sides[fd]
-        tls = side.tls
+        one whose peer speaks TLS, which never is."""
         try:
-            data = tls.read() if tls else os.read(fd, CHUNK)
+            data = os.read(fd, CHUNK)
         except BlockingIOError:
-            if tls and tls.stuck:
-                self.loop.watch(fd, WRITE, self.flusher)
             return
         except OSError:
             self._endings.reset(fd)
             return
-        if not data:
+        if data:
+            self._pass_on(fd, self.sides[fd], data)
+        else:
             self._endings.end(fd)
-            return
+
+    def _copy_records(self, fd: int, mask: int) -> None:
+        """As `_copy_tapped`, for a side that speaks TLS.  After a full record there is usually more: up to a
+        chunk of them goes in one write."""
+        side = self.sides[fd]
+        tls = side.tls
+        assert tls
+        records: list[bytes] = []
+        after: Callable[[int], object] | None = None
+        try:
+            while record := tls.read():
+                records.append(record)
+                if len(record) < RECORD or len(records) == CHUNK // RECORD:
+                    break
+            else:
+                after = self._endings.end
+        except BlockingIOError:
+            if tls.stuck:
+                after = self._await_writable
+        except OSError:
+            after = self._endings.reset
+        if records:
+            self._pass_on(fd, side, b"".join(records))
+        if after and self.sides[fd] is side:
+            after(fd)
+
+    def _await_writable(self, fd: int) -> None:
+        """TLS can't read on before it has written something, which `fd` does not take now."""
+        self.loop.watch(fd, WRITE, self.flusher)
+
+    def _pass_on(self, fd: int, side: Side, data: bytes) -> None:
+        """Pass on what `fd` has sent, as its tap wants it."""
         size = len(data)
         self.moved[fd] += size
         if side.tap:
             data = side.tap.feed(data)
         if data:
             self._backlog.give(self.peer[fd], data)
-        if size == (RECORD if tls else CHUNK) and self.sides[fd] is side and not side.broken:
+        if size == CHUNK and self.sides[fd] is side and not side.broken:
             self._bulk.begin_tapped(fd)

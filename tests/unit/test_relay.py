@@ -3,6 +3,9 @@
 import os
 import socket
 
+import pytest
+
+from penlib.balancer.pairs import RECORD
 from penlib.balancer.relay import Relay
 from penlib.loop import Loop
 
@@ -124,5 +127,67 @@ def test_parting_gives_what_waited():
     assert not relay.is_joined(fds[0], Owner())
     relay.close(fds[0])
     assert client.recv(1) == b""
+    client.close()
+    server.close()
+
+
+class Scripted:
+    """A channel whose reads come to what the script says; then there is nothing."""
+
+    def __init__(self, fd, script):
+        self.sock = socket.socket(fileno=fd)
+        self.stuck = False
+        self.script = script
+
+    def read(self):
+        came = self.script.pop(0) if self.script else BlockingIOError()
+        if isinstance(came, OSError):
+            raise came
+        return came
+
+    def write(self, data):
+        return self.sock.send(data)
+
+    def end(self):
+        return b""
+
+
+FULL = bytes(RECORD)
+
+
+@pytest.mark.parametrize(
+    ("script", "arrives", "ends"),
+    [
+        ([FULL, b"x"], FULL + b"x", False),
+        ([FULL, BlockingIOError()], FULL, False),
+        ([FULL, FULL, b""], 2 * FULL, True),
+        ([FULL, ConnectionResetError()], FULL, True),
+    ],
+)
+def test_records_that_follow_each_other(script, arrives, ends):
+    """They go on together, and what ends them comes after them; what is left unread is heard of again."""
+    loop, owner = Loop(), Owner()
+    relay = Relay(loop)
+    client, down = socket.socketpair()
+    up, server = socket.socketpair()
+    fds = down.detach(), up.detach()
+    for fd in fds:
+        os.set_blocking(fd, False)
+        relay.add(fd, socket.AF_UNIX)
+    relay.secure(fds[0], Scripted(fds[0], script))
+    relay.join(*fds, owner)
+    client.send(b"there is something to read")
+    loop.after(0.2, loop.stop)
+    loop.run()
+    server.setblocking(False)
+    assert server.recv(1 << 20) == arrives
+    assert not script
+    if ends:
+        assert server.recv(1) == b""
+    else:
+        with pytest.raises(BlockingIOError):
+            server.recv(1)
+    if relay.is_joined(fds[0], owner):
+        relay.close(fds[0])
     client.close()
     server.close()
