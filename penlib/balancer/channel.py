@@ -12,10 +12,10 @@ Not here: certificates and what is allowed (tls); who reads and writes when (han
 import contextlib
 import os
 import socket
-import ssl
 from _socket import socket as RawSocket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ssl import SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
+from typing import Any, Protocol
 
 from penlib.balancer.pairs import RECORD
 from penlib.loop import READ, WRITE
@@ -54,52 +54,48 @@ class Aside:
             return b""
 
 
-@contextlib.contextmanager
-def owned(family: int, fd: int) -> Iterator[socket.socket]:
-    """A socket that owns `fd` from now on, unless what is done with it raises."""
-    sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
-    try:
-        sock.setblocking(False)
-        yield sock
-    except BaseException:
-        sock.detach()
-        raise
+class Tls(Protocol):
+    """What of either library does the work; its face is the standard one's, its errors too."""
+
+    def do_handshake(self) -> None:
+        """Go on with it."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, of one record."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Write some of it; answers how much."""
+
+    def shutdown(self) -> object:
+        """Say close_notify, and wait for it."""
 
 
 class Channel:
     """TLS by the standard library.  Errors are OSErrors; those of TLS itself are ssl.SSLErrors, which are."""
 
-    __slots__ = (
-        "_aside", "_ended", "_established", "_fd", "_handshake", "_read", "_say_end", "_write", "sock",
-        "stuck",
-    )  # fmt: skip
+    __slots__ = ("_aside", "_ended", "_established", "_fd", "_tls", "sock", "stuck")
 
-    def __init__(self, context: ssl.SSLContext, fd: int, family: int, aside: Aside) -> None:
+    def __init__(self, context: Any, fd: int, family: int, aside: Aside) -> None:
         """Owns `fd`, unless it raises OSError."""
-        with owned(family, fd) as sock:
-            tls = context._wrap_socket(sock, True)  # type: ignore[attr-defined]
-        self._handshake: Callable[[], None] = tls.do_handshake
-        self._take(sock, fd, aside, tls.read, tls.write, tls.shutdown)
-
-    def _take(
-        self,
-        sock: socket.socket,
-        fd: int,
-        aside: Aside,
-        read: Callable[[int], bytes],
-        write: Callable[[bytes | memoryview], int],
-        say_end: Callable[[], object],
-    ) -> None:
+        sock = socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd)
+        try:
+            sock.setblocking(False)
+            self._tls = self._over(sock, context)
+        except BaseException:
+            sock.detach()
+            raise
         self.sock: RawSocket = sock
         self.stuck = False
         """The last read could not go on because something must be written first: TLS has a word of its own
         to say (the answer to a key update), and the kernel does not take it."""
         self._fd = fd
         self._aside = aside
-        self._read = read
-        self._write = write
-        self._say_end = say_end
         self._established = self._ended = False
+
+    @staticmethod
+    def _over(sock: socket.socket, context: Any) -> Tls:
+        made: Tls = context._wrap_socket(sock, True)
+        return made
 
     def handshake(self) -> int:
         """Go on with the handshake; answers what it waits for, READ or WRITE, or 0 once it is done.
@@ -107,7 +103,7 @@ class Channel:
         Raises OSError.
         """
         try:
-            self._handshake()
+            self._tls.do_handshake()
         except SSLWantReadError:
             return READ
         except SSLWantWriteError:
@@ -122,7 +118,7 @@ class Channel:
         older Pythons call an SSLEOFError is a reset then.
         """
         try:
-            return self._read(RECORD)
+            return self._tls.read(RECORD)
         except SSLWantReadError:
             raise BlockingIOError from None
         except SSLWantWriteError:
@@ -138,9 +134,9 @@ class Channel:
             return os.write(self._fd, data)
         size, done = len(data), 0
         try:
-            done = self._write(data)
+            done = self._tls.write(data)
             while done < size:
-                done += self._write(memoryview(data)[done:])
+                done += self._tls.write(memoryview(data)[done:])
         except (SSLWantWriteError, SSLWantReadError):
             if not done:
                 raise BlockingIOError from None
@@ -152,4 +148,4 @@ class Channel:
         if not self._established or self._ended:
             return b""
         self._ended = True
-        return self._aside.caught(self._fd, self._say_end)
+        return self._aside.caught(self._fd, self._tls.shutdown)

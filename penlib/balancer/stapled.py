@@ -4,6 +4,7 @@ By pyOpenSSL, for the certificates that have a staple; the others do not pay for
 same errors: pyOpenSSL's are turned into the standard library's.
 """
 
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,8 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from penlib.balancer.channel import Aside, Channel, owned
+from penlib.balancer.channel import Channel, Tls
 from penlib.balancer.policy import Policy
-from penlib.loop import READ, WRITE
 
 EOF = -1
 """In pyOpenSSL's SysCallError: the other side has closed without a close_notify."""
@@ -56,38 +56,38 @@ def _chooser(ours: list[bytes]) -> Callable[[SSL.Connection, list[bytes]], Any]:
 class Stapled(Channel):
     """A channel by pyOpenSSL."""
 
+    __slots__ = ()
+
+    @staticmethod
+    def _over(sock: socket.socket, context: SSL.Context) -> Tls:
+        return _Translated(sock, context)
+
+
+class _Translated:
+    """A connection of pyOpenSSL with the face of the standard library's."""
+
     __slots__ = ("_connection",)
 
-    def __init__(self, context: SSL.Context, fd: int, family: int, aside: Aside) -> None:
-        with owned(family, fd) as sock, _translated():
-            self._connection = connection = SSL.Connection(context, sock)
-            connection.set_accept_state()
-        self._take(sock, fd, aside, self._receive, self._send, connection.shutdown)
+    def __init__(self, sock: socket.socket, context: SSL.Context) -> None:
+        with _translated():
+            self._connection = SSL.Connection(context, sock)
+            self._connection.set_accept_state()
 
-    def handshake(self) -> int:
-        try:
-            with _translated():
-                self._connection.do_handshake()
-        except ssl.SSLWantReadError:
-            return READ
-        except ssl.SSLWantWriteError:
-            return WRITE
-        self._established = True
-        return 0
+    def do_handshake(self) -> None:
+        with _translated():
+            self._connection.do_handshake()
 
-    def end(self) -> bytes:
-        try:
-            return super().end()
-        except SSL.Error:
-            return b""
-
-    def _receive(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         with _translated():
             return self._connection.recv(size)
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         with _translated():
             return self._connection.send(data)
+
+    def shutdown(self) -> None:
+        with _translated():
+            self._connection.shutdown()
 
 
 @contextmanager
