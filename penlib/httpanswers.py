@@ -44,6 +44,13 @@ _END = re.compile(rb"\n\r?\n")
 _FRAMING = re.compile(rb"\n(content-length|transfer-encoding)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=[\r\n])")
 """In a head in lower case: several times faster than to ignore the case of every byte."""
 
+_NO_FRAMING = rb"(?:(?![Cc](?i:ontent-length)|[Tt](?i:ransfer-encoding))[^\r\n]++\r\n)*"
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.[0-9] (?!204|304)[2-5][0-9][0-9](?![0-9])[^\r\n]*+\r\n" + _NO_FRAMING
+    + rb"[Cc](?i:ontent-length):[ \t]*+([0-9]{1,18})\r\n" + _NO_FRAMING + rb"\r\n"
+)  # fmt: skip
+"""Of an answer with a body, if the request was none of the above; and how long that is."""
+
 _LENGTH = re.compile(rb"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 _SIZE_LIMIT = 4096
@@ -116,6 +123,9 @@ class Answers:
     def feed(self, data: bytes) -> None:
         """What the server sent."""
         if self.state in _FINAL:
+            return
+        if self.at_rest and self._asked and not self._asked[0] and _is_plain(data):
+            self._answered()
             return
         buffer = self._held + data if self._held else data
         pos = 0
@@ -222,6 +232,14 @@ _READERS: dict[str, Callable[[Answers, bytes, int], int | None]] = {
     CHUNK: Answers._read_body,
     TRAILER: Answers._read_trailer,
 }
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether this is one whole answer with a body by length, and nothing else: the commonest case, in one
+    match."""
+    head = _PLAIN_HEAD.match(data)
+    return head is not None and head.end() + int(head[1]) == len(data)
+
 
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
