@@ -7,9 +7,9 @@ nothing has passed for a while, or when room is needed.
 
 Nothing waits: what a socket does not take now is dropped, as networks do, and counted.
 
-As in TCP, sockets are made only after a batch of events (see loop).  The hot path is `_make_reader` and
-`_pass_answer`; a session that is looked at (log, dump) or not yet joined is not `plain` and takes the slow
-one.
+As in TCP, sockets are made only after a batch of events (see loop).  The hot path is `_make_reader` up and
+`_pass_answer` down; what comes up for a session that is looked at (log, dump) or not yet joined, which is not
+`plain` then, takes the slow one.
 
 Not here: which server (selection), reaching it (reach), where answers leave from (datagrams).
 """
@@ -224,31 +224,12 @@ class Udp:
         session.looks_up, session.looks_down = self._looks.at(session, session.server)
         self._show_held(session)
         session.plain = not session.looks_up
-        self.loop.handlers[session.up] = partial(
-            self._pass_answer if session.plain else self._pass_shown, session
-        )
+        self.loop.handlers[session.up] = partial(self._pass_answer, session)
         if data is not None:
             self.loop.later(partial(self._deliver, session, data))  # once the log has its line
 
     def _pass_answer(self, session: Session, fd: int, mask: int) -> None:
         """The hot function of servers' datagrams."""
-        try:
-            data = session.receive()
-        except BlockingIOError:
-            return
-        except OSError as exc:
-            self._reach.lost(session, reason(exc))
-            return
-        session.answered += 1
-        session.received += len(data)
-        session.last = None
-        try:
-            session.answer(data)
-        except OSError as exc:
-            self._drop(exc.errno or errno.EINVAL)
-
-    def _pass_shown(self, session: Session, fd: int, mask: int) -> None:
-        """As `_pass_answer`, for a session that is looked at."""
         try:
             data = session.receive()
         except BlockingIOError:
