@@ -71,6 +71,7 @@ def test_a_server_that_fails_gets_none(lab):
     server = lab.backend()
     pen = lab.pen("-O", "idlers 2", servers=[lab.refusing(), server])
     wait_idlers(pen, 2, 2)
+    server.wait_accepted(2)  # pen knows of a connection before the server does
     assert server.accepted == 2
     pen.says(r"server 0 .*: Connection refused", times=1)
     assert pen.ask() == "s0"
