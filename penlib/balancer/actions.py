@@ -97,8 +97,8 @@ def grow_connections(pen: Steered, args: list[str]) -> str:
 
 
 def _connection_number(pen: Steered, word: str) -> int:
-    number = arguments.number(word)
-    if number >= pen.settings.conn_max:
+    number = arguments.integer(word)
+    if not 0 <= number < pen.settings.conn_max:
         raise CommandError(f"Connection {number} out of range")
     return number
 
@@ -163,6 +163,22 @@ def set_log(pen: Steered, args: list[str]) -> str:
     if word := arguments.one(args):
         pen.open_log(word)
     return pen.journal.name
+
+
+def saved_log(pen: Steered) -> Iterable[str]:
+    """A name that no command can say is left to the command line."""
+    return _saved_name("log", pen.journal.name if pen.journal.on else "")
+
+
+def saved_web_stats(pen: Steered) -> Iterable[str]:
+    """As saved_log."""
+    return _saved_name("web_stats", pen.settings.web_stats)
+
+
+def _saved_name(command: str, name: str) -> list[str]:
+    if not name:
+        return [f"no {command}"]
+    return [f"{command} {name}"] if arguments.is_word(name) else []
 
 
 def stop_log(pen: Steered, args: list[str]) -> None:
@@ -246,13 +262,18 @@ def saved_servers(pen: Steered) -> Iterable[str]:
             )
 
 
+def show_control(pen: Steered, args: list[str]) -> str:
+    arguments.none(args)
+    return str(pen.options.control or "")
+
+
 def list_servers(pen: Steered, args: list[str]) -> str:
     arguments.none(args)
     return status.servers(pen)
 
 
 def owner_of_socket(pen: Steered, args: list[str]) -> str:
-    number = arguments.number(arguments.required(args, "descriptor"))
+    number = arguments.integer(arguments.required(args, "descriptor"))
     return f"Socket {number} belongs to connection {pen.connection_of(number)}"
 
 

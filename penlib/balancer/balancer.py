@@ -28,7 +28,7 @@ from penlib.balancer.whereabouts import Whereabouts
 from penlib.clients import Clients
 from penlib.dns import Lookups
 from penlib.errors import PenError, UsageError
-from penlib.loop import FD_SETSIZE, MECHANISMS, Loop
+from penlib.loop import BEST, FD_SETSIZE, Loop
 from penlib.report import Reporter
 from penlib.selection import Selection
 from penlib.servers import ABUSE, EMERGENCY, Server
@@ -64,6 +64,7 @@ class Pen:
         self._log = options.log
         """The log to open once inside."""
         self._pid_file: process.PidFile | None = None
+        self._command_lines = config.typed(options.commands, self.path)
         self._config_lines = self._read_config(options.config)
         self.loop = Loop(self._mechanism())
         self.loop.on_fault = self._fault
@@ -97,14 +98,10 @@ class Pen:
 
     # Starting
 
-    def _command_lines(self) -> list[config.Line]:
-        return [config.Line("-O", line) for line in self.options.commands]
-
     def _mechanism(self) -> str:
-        name = config.mechanism(self._command_lines() + self._config_lines) or self.options.mechanism
-        if name and name not in MECHANISMS:
-            raise UsageError(f"{name}: this system does not have it")
-        return name or next(iter(MECHANISMS))
+        """The event mechanism that is asked for last.  One that this system lacks is refused like any other
+        command that can't be carried out."""
+        return config.mechanism(self._command_lines + self._config_lines) or self.options.mechanism or BEST
 
     def _read_config(self, name: str) -> list[config.Line]:
         if not name:
@@ -158,7 +155,7 @@ class Pen:
         """-O, then the -F file as far as the command line lets it."""
         options = self.options
         lines = config.at_start(self._config_lines, len(options.servers), options.listen is not None)
-        self._executor.apply(self._command_lines() + lines)
+        self._executor.apply(self._command_lines + lines)
 
     def _limit_descriptors(self) -> None:
         settings = self.settings

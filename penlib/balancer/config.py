@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from penlib import clock
 from penlib.address import ServerSpec
-from penlib.balancer import commands
+from penlib.balancer import arguments, commands
 from penlib.balancer.arguments import shown
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError, failed
+from penlib.loop import MECHANISMS
 from penlib.version import VERSION
 
 DEPTH = 8
@@ -50,12 +51,24 @@ def read(path: str, locate: Callable[[str], str], depth: int = DEPTH) -> list[Li
     lines = []
     for number, raw in enumerate(content.split("\n"), 1):
         where = f"{path}:{number}"
-        words = _without_comment(raw).split()
+        words = arguments.split(_without_comment(raw))
         if words[:1] == ["include"] and len(words) == 2:
             lines += _included(words[1], where, locate, depth)
         elif words:
             lines.append(Line(where, " ".join(words)))
     return lines
+
+
+def typed(lines: list[str], locate: Callable[[str], str]) -> list[Line]:
+    """The command lines given with -O, with includes put in as `read` does."""
+    found = []
+    for line in lines:
+        words = arguments.split(line)
+        if words[:1] == ["include"] and len(words) == 2:
+            found += _included(words[1], "-O", locate, DEPTH)
+        else:
+            found.append(Line("-O", " ".join(words)))
+    return found
 
 
 def _without_comment(raw: str) -> str:
@@ -94,12 +107,17 @@ def at_start(lines: list[Line], servers: int, listens: bool) -> list[Line]:
         words = line.text.split()
         if words[0] == "listen" and listens:
             continue
-        if words[0] == "server" and words[1:] and words[1].isdigit() and int(words[1]) < servers:
-            pairs = zip(words[2::2], words[3::2], strict=False)
+        if _is_about_server(words, servers):
+            pairs = zip(words[2::2], words[3::2], strict=True)
             rest = [word for pair in pairs if pair[0] not in OF_COMMAND_LINE for word in pair]
             line = Line(line.where, " ".join(["server", words[1], *rest]))
         kept.append(line)
     return kept
+
+
+def _is_about_server(words: list[str], servers: int) -> bool:
+    """Whether the line is well-formed and about one of the first `servers` servers."""
+    return words[0] == "server" and len(words) % 2 == 0 and words[1] in map(str, range(servers))
 
 
 def lists_named(lines: list[Line]) -> set[str]:
@@ -115,8 +133,8 @@ def lists_named(lines: list[Line]) -> set[str]:
 
 
 def mechanism(lines: list[Line]) -> str:
-    """The event mechanism that `lines` ask for last, or empty."""
-    return next((line.text for line in reversed(lines) if line.text in commands.MECHANISMS), "")
+    """The event mechanism that `lines` ask for last, of those that there are, or empty."""
+    return next((line.text for line in reversed(lines) if line.text in MECHANISMS), "")
 
 
 def write(pen: Steered, name: str) -> None:
@@ -127,7 +145,7 @@ def write(pen: Steered, name: str) -> None:
     """
     path = pen.path(name)
     text = "\n".join([f"# {command_line(pen, path)}", *_lines(pen)]) + "\n"
-    replace(path, text.encode("utf-8", "surrogateescape"), f"write {name}")
+    replace(path, text.encode("utf-8", "surrogateescape"), name)
 
 
 def _lines(pen: Steered) -> list[str]:
@@ -137,26 +155,36 @@ def _lines(pen: Steered) -> list[str]:
 
 
 def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.
+    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept, and so is a link
+    to it.  What is no file (/dev/null) is written to.
 
     Raises PenError `WHAT: why`.
     """
-    temporary = f"{path}.{os.getpid()}.new"
     try:
-        mode = 0o640
+        mode = 0o100640
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                os.fchmod(fd, mode)
+            mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            _rename_new(os.path.realpath(path), data, stat.S_IMODE(mode))
+        else:
+            with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "wb") as file:
                 file.write(data)
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
     except OSError as exc:
         raise failed(what, exc) from exc
+
+
+def _rename_new(path: str, data: bytes, mode: int) -> None:
+    """Write a new file and give it the name `path`.  Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.new"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
+            file.write(data)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def command_line(pen: Steered, path: str) -> str:
@@ -186,6 +214,8 @@ def command_line(pen: Steered, path: str) -> str:
         "-A": options.client_authority_directory,
         "-L": options.tls_least if options.certificate else "",
         "-O": f"dsr_if {pen.dsr.interface}" if pen.dsr.interface else "",  # so that an IP will do to listen
+        "-l": "" if arguments.is_word(pen.journal.name) else pen.journal.name,
+        "-w": "" if arguments.is_word(settings.web_stats) else settings.web_stats,
         "-F": options.jail.rstrip("/") + path,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]

@@ -7,7 +7,7 @@ and then the lines are carried out, all at once.
 from collections.abc import Callable
 
 from penlib.balancer import commands, config
-from penlib.balancer.arguments import PREFIX
+from penlib.balancer.arguments import PREFIX, shown
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError
 
@@ -17,6 +17,8 @@ class Executor:
 
     def __init__(self, pen: Steered) -> None:
         self._pen = pen
+        self._newest: list[config.Line] = []
+        """What was to be re-read last."""
 
     def execute(self, line: str, then: Callable[[str], None]) -> None:
         """Carry out a command line as soon as its names are resolved; `then` gets the reply."""
@@ -25,15 +27,19 @@ class Executor:
             try:
                 reply = commands.execute(self._pen, line) or ""
             except PenError as exc:
-                reply = str(exc)
+                reply = shown(str(exc))
             then(reply)
 
         self._when_resolved([config.Line("", line)], run)
 
     def reread(self, lines: list[config.Line]) -> None:
-        """Carry out a configuration file again: the access lists that it names are emptied first."""
+        """Carry out a configuration file again: the access lists that it names are emptied first.  If
+        it is read once more while names are being resolved, only what was read last counts."""
+        self._newest = lines
 
         def then() -> None:
+            if lines is not self._newest:
+                return
             acls = self._pen.selection.acls
             for number in config.lists_named(lines):
                 if number.isdigit() and int(number) < len(acls):

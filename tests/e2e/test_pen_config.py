@@ -1,11 +1,15 @@
 """Configuration: the -F file, include, HUP, and `write`."""
 
 import os
+import shlex
+import socket
 import stat
 
 import pytest
+from support.network import mounted
 from support.pen import control_options
 from support.ports import free_port, listens
+from support.programs import needs
 from support.waiting import let_pass, wait_until
 
 A, B = "127.0.0.21", "127.0.0.22"
@@ -51,6 +55,41 @@ class TestFile:
         assert "11" in fourth
         assert "pen.cfg:6:" in sixth
         assert "frob" in sixth
+
+    def test_a_mechanism_that_the_system_lacks_is_no_reason_not_to_start(self, lab):
+        """A file that was written on BSD."""
+        lab.write("pen.cfg", "kqueue\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
+        assert pen.command("timeout") == "9\n"
+        assert pen.err == "pen: pen.cfg:1: do_cmd: kqueue: this system does not have it\n"
+        assert pen.ask() == "s0"
+
+    def test_a_wrong_line_about_a_server_of_the_command_line(self, lab):
+        lab.write("pen.cfg", "server 0 acl 3 max\nserver 0 blacklist many\n")
+        pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
+        assert pen.err.splitlines() == [
+            "pen: pen.cfg:1: do_cmd: server: value expected after 'max'",
+            "pen: pen.cfg:2: do_cmd: server: 'many' is not a number",
+        ]
+        assert pen.servers()[0]["max"] == "0"
+
+    def test_nul(self, lab):
+        (lab.directory / "pen.cfg").write_bytes(b"log a\0b\nweb_stats a\0b\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg")
+        assert pen.command("timeout") == "9\n"
+        assert [line[: len("pen: pen.cfg:1:")] for line in pen.err.splitlines()] == [
+            "pen: pen.cfg:1:",
+            "pen: pen.cfg:2:",
+        ]
+
+    @pytest.mark.parametrize("option", [" poll ", "include mechanism.cfg"])
+    def test_a_mechanism_by_option(self, lab, option):
+        lab.write("mechanism.cfg", "poll # not epoll\n")
+        pen = lab.pen("-O", option, servers=lab.backends(1))
+        assert pen.err == ""
+        assert pen.ask() == "s0"
+        pen.command("write saved.cfg")
+        assert "poll" in configuration(lab.directory / "saved.cfg")
 
     def test_garbage(self, lab):
         (lab.directory / "pen.cfg").write_bytes(b"\xff\xfe\0\n" + b"x" * 100_000 + b"\ntimeout 9\n")
@@ -204,6 +243,22 @@ class TestHup:
         pen.address = ("127.0.0.1", port)
         assert pen.ask() == "s0"
 
+    def test_the_newest_file_counts(self, lab, network):
+        """Names in the one before still wait for their name server; what they belong to is old by now."""
+        conf = lab.write("resolv.conf", "nameserver 127.0.0.53\noptions timeout:2 attempts:1\n")
+        lab.write("pen.cfg", "timeout 9\n")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hole:
+            hole.bind(("127.0.0.53", 53))
+            pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1), wrap=mounted(conf, "/etc/resolv.conf"))
+            lab.write("pen.cfg", "timeout 8\nserver 1 address slow.example port 80\n")
+            pen.hup()
+            assert hole.recvfrom(512), "it asks"
+            lab.write("pen.cfg", "timeout 7\n")
+            pen.hup()
+            wait_until(lambda: pen.command("timeout") == "7\n")
+            assert "slow.example" in pen.command("server 2 address slow.example port 80"), "the time is over"
+            assert pen.command("timeout") == "7\n"
+
     def test_without_a_file(self, lab):
         pen = lab.pen(servers=lab.backends(1))
         reload(pen)
@@ -338,12 +393,42 @@ class TestWrite:
         assert [name for name in os.listdir(lab.directory) if "saved" in name] == ["saved.cfg"]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    def test_a_link_stays_a_link(self, lab):
+        lab.write("real.cfg", "old\n")
+        (lab.directory / "pen.cfg").symlink_to("real.cfg")
+        pen = lab.pen("-F", "pen.cfg")
+        assert pen.command("write") == ""
+        assert os.readlink(lab.directory / "pen.cfg") == "real.cfg"
+        assert "timeout 3" in configuration(lab.directory / "real.cfg")
+
+    @needs("root")
+    def test_a_device_stays_a_device(self, lab):
+        """`-w /dev/null` must not be the end of /dev/null."""
+        device = lab.directory / "null"
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        pen = lab.pen("-w", "null")
+        assert pen.command("write null") == ""
+        assert "</html>" in pen.command("status")
+        assert stat.S_ISCHR(device.stat().st_mode)
+        assert pen.err == ""
+
+    def test_names_with_blanks(self, lab):
+        """No command can say them: they are in the command line."""
+        pen = lab.pen("-l", "my pen.log", "-w", "#1.html", servers=lab.backends(1))
+        assert pen.command("write saved.cfg") == ""
+        heading = (lab.directory / "saved.cfg").read_text().splitlines()[0]
+        pen.stop()
+        _, _, *words = shlex.split(heading)
+        again = lab.pen_as_typed(*words, listen=pen.listen, control=os.path.basename(pen.control))
+        assert (again.command("log"), again.command("web_stats")) == ("my pen.log\n", "#1.html\n")
+        assert again.err == ""
+
     def test_a_failure_leaves_the_old_one(self, lab):
         disk = lab.directory / "disk"
         disk.mkdir()
         pen = lab.pen()
         before = os.listdir(lab.directory)
-        assert "disk" in pen.command("write disk")
+        assert pen.command("write disk") == "do_cmd: write: disk: Is a directory\n"
         assert os.listdir(lab.directory) == before
         assert not list(disk.iterdir())
 
