@@ -5,15 +5,11 @@ Every function that checks raises UsageError naming the word at fault.
 
 import re
 
-from penlib import acl
+from penlib import acl, address
 from penlib.errors import PenError, UsageError
 
 PREFIX = "do_cmd: "
 """With what the reply to a wrong command begins, as in pen 0.34.1."""
-
-
-LARGEST = 2**31 - 1
-"""The largest number of a command."""
 
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 WORD = re.compile(r"[^ \t\n\v\f\r]+")
@@ -43,13 +39,8 @@ def required(args: list[str], what: str) -> str:
 
 
 def number(word: str) -> int:
-    """A number from 0 to LARGEST."""
-    if not (word.isascii() and word.isdigit()):
-        raise UsageError(f"'{word}' is not a number")
-    digits = word.lstrip("0") or "0"
-    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise UsageError(f"'{word}' is too large, at most {LARGEST}")
-    return int(digits)
+    """A number from 0 on."""
+    return address.number(word)
 
 
 def integer(word: str) -> int:

@@ -64,7 +64,7 @@ class Pen:
         self._log = options.log
         """The log to open once inside."""
         self._pid_file: process.PidFile | None = None
-        self._command_lines = config.typed(options.commands, self.path)
+        self._command_lines = config.typed(options.commands, self)
         self._config_lines = self._read_config(options.config)
         self.loop = Loop(self._mechanism())
         self.loop.on_fault = self._fault
@@ -107,7 +107,7 @@ class Pen:
         if not name:
             return []
         try:
-            return config.read(name, self.path)
+            return config.read(name, self)
         except PenError as exc:
             self.reporter.warn(str(exc))
             return []

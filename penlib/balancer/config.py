@@ -8,15 +8,14 @@ import contextlib
 import os
 import shlex
 import stat
-from collections.abc import Callable
 from typing import NamedTuple
 
-from penlib import clock
+from penlib import clock, process
 from penlib.address import ServerSpec
 from penlib.balancer import arguments, commands
 from penlib.balancer.arguments import shown
 from penlib.balancer.steered import Steered
-from penlib.errors import PenError, failed
+from penlib.errors import PenError, UsageError, failed
 from penlib.loop import MECHANISMS
 from penlib.version import VERSION
 
@@ -26,6 +25,9 @@ DEPTH = 8
 OF_COMMAND_LINE = ("address", "port", "max", "hard", "weight", "prio")
 """What the command line says of its servers, and a file at start does not change."""
 
+
+MODE = 0o640
+"""Of files that are new."""
 
 MESSAGE_LIMIT = 200
 """Characters of a message about a line, which may hold anything."""
@@ -38,13 +40,15 @@ class Line(NamedTuple):
     text: str
 
 
-def read(path: str, locate: Callable[[str], str], depth: int = DEPTH) -> list[Line]:
-    """The commands of the file called `path`, which is found at `locate(path)`, with includes put in.
+def read(path: str, pen: Steered, depth: int = DEPTH) -> list[Line]:
+    """The commands of the file that the administrator calls `path`, with includes put in.
 
-    Raises PenError `Can't read config file 'X'`.
+    At start it may be a pipe.  Raises PenError `Can't read config file 'X'`.
     """
     try:
-        with open(locate(path), "rb") as file:
+        if pen.running:
+            process.check_regular(pen.path(path))
+        with open(pen.path(path), "rb") as file:
             content = file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as exc:
         raise PenError(f"Can't read config file '{path}'") from exc
@@ -53,19 +57,19 @@ def read(path: str, locate: Callable[[str], str], depth: int = DEPTH) -> list[Li
         where = f"{path}:{number}"
         words = arguments.split(_without_comment(raw))
         if words[:1] == ["include"] and len(words) == 2:
-            lines += _included(words[1], where, locate, depth)
+            lines += _included(words[1], where, pen, depth)
         elif words:
             lines.append(Line(where, " ".join(words)))
     return lines
 
 
-def typed(lines: list[str], locate: Callable[[str], str]) -> list[Line]:
+def typed(lines: list[str], pen: Steered) -> list[Line]:
     """The command lines given with -O, with includes put in as `read` does."""
     found = []
     for line in lines:
         words = arguments.split(line)
         if words[:1] == ["include"] and len(words) == 2:
-            found += _included(words[1], "-O", locate, DEPTH)
+            found += _included(words[1], "-O", pen, DEPTH)
         else:
             found.append(Line("-O", " ".join(words)))
     return found
@@ -77,11 +81,11 @@ def _without_comment(raw: str) -> str:
     return raw if " #" not in padded else padded[: padded.index(" #")]
 
 
-def _included(path: str, where: str, locate: Callable[[str], str], depth: int) -> list[Line]:
+def _included(path: str, where: str, pen: Steered, depth: int) -> list[Line]:
     if not depth:
         return [Line(where, "include too deep")]  # refused, with its place, when it is carried out
     try:
-        return read(path, locate, depth - 1)
+        return read(path, pen, depth - 1)
     except PenError:
         return [Line(where, f"include {path}")]
 
@@ -117,7 +121,10 @@ def at_start(lines: list[Line], servers: int, listens: bool) -> list[Line]:
 
 def _is_about_server(words: list[str], servers: int) -> bool:
     """Whether the line is well-formed and about one of the first `servers` servers."""
-    return words[0] == "server" and len(words) % 2 == 0 and words[1] in map(str, range(servers))
+    try:
+        return words[0] == "server" and len(words) % 2 == 0 and arguments.number(words[1]) < servers
+    except UsageError:
+        return False
 
 
 def lists_named(lines: list[Line]) -> set[str]:
@@ -155,17 +162,17 @@ def _lines(pen: Steered) -> list[str]:
 
 
 def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept, and so is a link
-    to it.  What is no file (/dev/null) is written to.
+    """Put `data` where `path` is, all of it or nothing; mode and owner of an older file are kept, and so is a
+    link to it.  What is no file (/dev/null) is written to.
 
     Raises PenError `WHAT: why`.
     """
     try:
-        mode = 0o100640
+        old = None
         with contextlib.suppress(FileNotFoundError):
-            mode = os.stat(path).st_mode
-        if stat.S_ISREG(mode):
-            _rename_new(os.path.realpath(path), data, stat.S_IMODE(mode))
+            old = os.stat(path)
+        if old is None or stat.S_ISREG(old.st_mode):
+            _rename_new(os.path.realpath(path), data, old)
         else:
             with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "wb") as file:
                 file.write(data)
@@ -173,13 +180,18 @@ def replace(path: str, data: bytes, what: str) -> None:
         raise failed(what, exc) from exc
 
 
-def _rename_new(path: str, data: bytes, mode: int) -> None:
-    """Write a new file and give it the name `path`.  Raises OSError."""
+def _rename_new(path: str, data: bytes, old: os.stat_result | None) -> None:
+    """Write a new file and call it `path`, in place of one that was as `old` says.  Raises OSError."""
     temporary = f"{path}.{os.getpid()}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a pen that was killed; nobody else's is written to
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:
-            os.fchmod(fd, mode)
+            if old:
+                with contextlib.suppress(PermissionError):
+                    os.fchown(fd, old.st_uid, old.st_gid)
+            os.fchmod(fd, stat.S_IMODE(old.st_mode) if old else MODE)
             file.write(data)
         os.rename(temporary, path)
     except OSError:

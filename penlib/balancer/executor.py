@@ -55,7 +55,7 @@ class Executor:
 
     def include(self, name: str) -> str | None:
         """Carry out a file's commands; answers what was wrong in it.  Raises PenError."""
-        wrong = config.apply(self._pen, config.read(name, self._pen.path))
+        wrong = config.apply(self._pen, config.read(name, self._pen))
         return PREFIX + "\n".join(wrong) if wrong else None
 
     def _when_resolved(self, lines: list[config.Line], then: Callable[[], None]) -> None:
@@ -69,7 +69,7 @@ class Executor:
             words = line.text.split()
             if words[:1] == ["include"] and len(words) == 2:
                 try:
-                    found += config.read(words[1], self._pen.path)
+                    found += config.read(words[1], self._pen)
                 except PenError:
                     continue  # said when it is carried out
         return found

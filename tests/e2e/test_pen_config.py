@@ -65,7 +65,7 @@ class TestFile:
         assert pen.ask() == "s0"
 
     def test_a_wrong_line_about_a_server_of_the_command_line(self, lab):
-        lab.write("pen.cfg", "server 0 acl 3 max\nserver 0 blacklist many\n")
+        lab.write("pen.cfg", "server 0 acl 3 max\nserver 00 blacklist many max 3\n")
         pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
         assert pen.err.splitlines() == [
             "pen: pen.cfg:1: do_cmd: server: value expected after 'max'",
@@ -159,6 +159,23 @@ class TestFile:
         pen = lab.pen()
         assert "nonsense" in pen.command("include more.cfg")
         assert (pen.command("timeout"), pen.command("blacklist")) == ("9\n", "8\n")
+
+    def test_a_fifo_that_nobody_writes_does_not_stop_pen(self, lab):
+        os.mkfifo(lab.directory / "fifo")
+        pen = lab.pen("-r", servers=lab.backends(1))
+        assert pen.command("include fifo") == "do_cmd: include: Can't read config file 'fifo'\n"
+        assert pen.command("include /dev/zero") == "do_cmd: include: Can't read config file '/dev/zero'\n"
+        assert pen.command("geoip_db fifo") == "do_cmd: geoip_db: fifo: Not a regular file\n"
+        assert pen.ask() == "s0"
+
+    @needs("bash")
+    def test_at_start_it_may_be_a_pipe(self, lab):
+        wrap = ["bash", "-c", 'exec "$@" -F <(echo timeout 9)', "bash"]
+        pen = lab.pen(servers=lab.backends(1), wrap=wrap)
+        assert pen.command("timeout") == "9\n"
+        pen.hup()
+        pen.says("Can't read config file '/dev/fd/[0-9]+'")
+        assert pen.ask() == "s0"
 
     def test_include_of_itself_ends(self, lab):
         lab.write("pen.cfg", "timeout 9\ninclude pen.cfg\nblacklist 8\n")
@@ -400,6 +417,24 @@ class TestWrite:
         assert pen.command("write") == ""
         assert os.readlink(lab.directory / "pen.cfg") == "real.cfg"
         assert "timeout 3" in configuration(lab.directory / "real.cfg")
+
+    @needs("root")
+    def test_it_stays_its_owners(self, lab):
+        """And what somebody else has put in the way is not written to."""
+        path = lab.write("saved.cfg", "old\n")
+        os.chown(path, 65534, 65534)
+        path.chmod(0o604)
+        pen = lab.pen()
+        trap = lab.write(f"saved.cfg.{pen.pid}.new", "trap\n")
+        os.link(trap, lab.directory / "link")
+        assert pen.command("write saved.cfg") == ""
+        assert "timeout 3" in configuration(path)
+        assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (
+            65534,
+            65534,
+            0o604,
+        )
+        assert (lab.directory / "link").read_text() == "trap\n"
 
     @needs("root")
     def test_a_device_stays_a_device(self, lab):
