@@ -227,6 +227,7 @@ def change_server(pen: Steered, args: list[str]) -> None:
         raise UsageError(f"value expected after '{args[-1]}'")
     changes = [_server_change(pen, key, value) for key, value in zip(args[1::2], args[2::2], strict=True)]
     server = pen.server(number)
+    server.create()
     for change in changes:
         change(server)
 
@@ -257,8 +258,9 @@ def saved_servers(pen: Steered) -> Iterable[str]:
         if server.endpoint:
             where = server.endpoint.path or server.endpoint.host
             yield (
-                f"server {server.index} acl {server.acl} address {where} port {server.port} max {server.max} "
-                f"hard {server.hard} weight {server.weight} prio {server.prio}"
+                f"server {server.index} acl {server.acl} {f'address {where} ' if where else ''}"
+                f"port {server.port} max {server.max} hard {server.hard} weight {server.weight} "
+                f"prio {server.prio}"
             )
 
 

@@ -252,6 +252,19 @@ class TestServers:
         assert "nosuchhost" in reply
         assert pen.ask() == "s0"
 
+    def test_without_an_address(self, lab):
+        """It is there, in the form of the others, and is not tried; write and read keep it."""
+        pen = lab.pen("-r", servers=[server := lab.backend()])
+        check(pen, ("server 2 max 4", ""), ("server 3 port 5", ""))
+        rows = [(row["number"], row["addr"], row["port"], row["max"]) for row in pen.servers()]
+        assert rows == [("0", "127.0.0.1", str(server.port), "0"), ("2", "-", "0", "4"), ("3", "-", "5", "0")]
+        assert pen.asks(3) == ["s0"] * 3
+        pen.command("write saved.cfg")
+        again = lab.pen("-F", "saved.cfg")
+        assert again.err == ""
+        assert again.servers()[1:] == pen.servers()[1:]
+        check(again, (f"server 3 address 127.0.0.1 port {server.port}", ""))
+
     def test_gaps_are_no_servers(self, lab):
         """Server 5 alone: selection and `servers` know of one."""
         server = lab.backend()
