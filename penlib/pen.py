@@ -4,6 +4,7 @@ from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen
 from penlib.balancer.endpoints import check_path, control_endpoint, protocol, spec_of
+from penlib.balancer.journal import check_target
 from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
@@ -115,6 +116,7 @@ def _options(args: Args) -> Options:
     options.user = args["-u"] or ""
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
+    check_target(options.log)
     _set_tls(args, options)
     return options
 

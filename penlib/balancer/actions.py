@@ -183,7 +183,7 @@ def _saved_name(command: str, name: str) -> list[str]:
 
 def stop_log(pen: Steered, args: list[str]) -> None:
     arguments.none(args)
-    pen.journal.close()
+    pen.close_log()
 
 
 def show_mode(pen: Steered, args: list[str]) -> str:

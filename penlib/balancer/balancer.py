@@ -17,7 +17,7 @@ from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
 from penlib.balancer.endpoints import check_path, protocol
 from penlib.balancer.executor import Executor
-from penlib.balancer.journal import Journal
+from penlib.balancer.journal import Journal, check_target
 from penlib.balancer.listeners import Listeners
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -201,8 +201,7 @@ class Pen:
             self.certificates.confined()
         self.settings.config = self._where.inside(self.options.config)
         self.running = True
-        if self._log:
-            self.open_log(self._log)
+        self._open_first_log()
         process.Signals(
             self.loop,
             {
@@ -359,12 +358,30 @@ class Pen:
             servers.append(Server(len(servers)))
         return servers[number]
 
+    def _open_first_log(self) -> None:
+        """What a command of the start asked for, if that works, else that of -l, which has to."""
+        if self._log != self.options.log and self._log:
+            try:
+                self.open_log(self._log)
+                return
+            except PenError as exc:
+                self.reporter.warn(str(exc))
+                self._log = self.options.log
+        if self._log:
+            self.open_log(self._log)
+
     def open_log(self, name: str) -> None:
         """Log there; before pen runs, remember to."""
         if self.running:
             self.journal.open(name, self.path(name))
         else:
+            check_target(name)
             self._log = name
+
+    def close_log(self) -> None:
+        """Log nothing from now on."""
+        self._log = ""
+        self.journal.close()
 
     def listen(self, endpoint: Endpoint) -> None:
         """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""

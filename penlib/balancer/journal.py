@@ -88,6 +88,12 @@ class Journal:
         self.name, self._target = "", None
 
 
+def check_target(name: str) -> None:
+    """Raises UsageError for what can't be the address of a penlogd, but has to be one."""
+    if is_penlogd(name):
+        address.target(name, "udp")
+
+
 def is_penlogd(name: str) -> bool:
     """Whether a log target names a penlogd: it has a colon and does not begin with a slash."""
     return ":" in name and not name.startswith("/")

@@ -147,6 +147,24 @@ class TestFile:
         reload(pen)
         assert sorted(pen.asks(2)) == ["s1", "s2"], "HUP applies the file"
 
+    def test_a_log_that_cannot_be(self, lab):
+        """It is said; that of the command line stays, and so does pen."""
+        lab.write("pen.cfg", "log 127.0.0.1:99999\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert "pen.cfg:1: do_cmd: log: bad address '127.0.0.1:99999'" in pen.err
+        assert (pen.command("log"), pen.command("timeout")) == ("pen.log\n", "9\n")
+        lab.write("pen.cfg", "log no/such/pen.log\ntimeout 8\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert pen.err == "pen: log no/such/pen.log: No such file or directory\n"
+        assert (pen.command("log"), pen.command("timeout")) == ("pen.log\n", "8\n")
+
+    @pytest.mark.parametrize(("line", "log"), [("no log", ""), ("log other.log", "other.log\n")])
+    def test_a_log_in_it_is_the_one_that_counts(self, lab, line, log):
+        lab.write("pen.cfg", f"{line}\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert pen.command("log") == log
+        assert not pen.log_file.exists()
+
     def test_include(self, lab):
         lab.write("pen.cfg", "include more.cfg\nblacklist 8\n")
         lab.write("more.cfg", "timeout 9\nnonsense\n")
