@@ -35,7 +35,8 @@ from bench.results import Results
 from bench.sample import Work, full_title
 from penlib import address
 from penlib.errors import UsageError, failed
-from penlib.usage import Args, run
+from penlib.frame import run
+from penlib.usage import Args
 
 KINDS = (balancing, idle, crowd, merging, loghost, resolving, starting)
 HERE = Path(__file__).parent

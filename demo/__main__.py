@@ -22,7 +22,8 @@ from demo.cluster import CONTROL, SERVERS, Cluster
 from demo.screen import command, heading, paint, row, show
 from demo.webserver import PAGES
 from penlib.clock import monotonic
-from penlib.usage import Args, run
+from penlib.frame import run
+from penlib.usage import Args
 
 VISITORS = {"Ada": "127.0.2.1", "Ben": "127.0.2.2", "Cleo": "127.0.2.3", "Dora": "127.0.2.4"}
 VICTIM = "web2"

@@ -13,7 +13,8 @@ import socket
 import struct
 import sys
 
-from penlib.usage import Args, run
+from penlib.frame import run
+from penlib.usage import Args
 
 ANSWER, NO_SUCH_NAME = 0x8180, 0x8183  # flags: an answer, recursion desired and available; with RCODE 3
 PTR, IN = 12, 1

@@ -20,7 +20,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from penlib.usage import Args, run
+from penlib.frame import run
+from penlib.usage import Args
 
 PAGES = ["/", "/map", "/faq"]
 LOOK = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>

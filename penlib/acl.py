@@ -3,8 +3,9 @@
 List semantics as in the pen 0.34.1 man page: entries are looked at in order, the first that matches decides;
 if none matches the answer is the opposite of the last entry; an empty list permits.
 
-Pure: addresses come packed (4 or 16 network bytes, see `address.pack`).  A client without an address (a Unix
-socket, `b""`) matches no entry.
+Pure: addresses come packed (4 or 16 network bytes, see `address.pack`).  Lists are about addresses: a client
+without one (on a Unix socket, `b""`) is let in by every list, as by pen 0.34.1; who may connect there is said
+by the socket's mode.
 """
 
 import re
@@ -60,7 +61,7 @@ class Country(NamedTuple):
 
     def matches(self, packed: bytes) -> bool:
         """Whether the entry is about this packed address."""
-        return bool(packed) and self.of(packed) == self.code
+        return self.of(packed) == self.code
 
 
 Rule = Entry | Country
@@ -119,7 +120,7 @@ def _dotted(mask: str, size: int) -> int:
 
 def permits(entries: Sequence[Rule], packed: bytes) -> bool:
     """Whether the list lets the client with this packed address pass."""
-    if not entries:
+    if not entries or not packed:
         return True
     for one in entries:
         if one.matches(packed):

@@ -26,6 +26,7 @@ NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASC
 _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 _UNIX_SERVER = re.compile(r"(.*?)((?::[0-9]*){1,5})?", re.DOTALL)
 _MAPPED = "::ffff:"
+_MAPPED_BYTES = bytes(10) + b"\xff\xff"
 
 
 class Endpoint(NamedTuple):
@@ -97,8 +98,16 @@ def listener(text: str, protocol: str = "tcp") -> Endpoint:
 
 
 def target(text: str, protocol: str = "tcp", default_port: int = 0) -> Endpoint:
-    """Parse something to reach: `host[:port]`, `[v6][:port]` or `/path`; no port means `default_port`."""
-    return server(text, protocol, default_port).endpoint
+    """Parse what is to be reached by network: `host[:port]`, `[v6][:port]`; no port means `default_port`, or
+    is an error if that is 0."""
+    if "/" in text:
+        raise UsageError(f"bad address '{text}': host:port expected")
+    host, fields = _divide_server(text)
+    if len(fields) > 1:
+        raise UsageError(f"bad address '{text}': host:port expected")
+    port = "".join(fields)
+    number = default_port if default_port and not port else port_number(port, text, protocol)
+    return Endpoint(check_host(host, text), number)
 
 
 def server(text: str, protocol: str = "tcp", default_port: int = 0) -> ServerSpec:
@@ -130,8 +139,9 @@ def _divide_server(text: str) -> tuple[str, list[str]]:
         if not bracket or (rest and not rest.startswith(":")):
             raise UsageError(f"bad address '{text}': [address]:port expected")
         return _unbracket(host + bracket, text), rest.split(":")[1:]
-    if is_ipv6(text):
-        raise UsageError(f"bad address '{text}': write an IPv6 address as [{text}]:port")
+    for host in (text, text.rpartition(":")[0]):
+        if is_ipv6(host):
+            raise UsageError(f"bad address '{text}': write an IPv6 address as [{host}]:port")
     host, *fields = text.split(":")
     return host, fields
 
@@ -176,9 +186,14 @@ def unix_path(path: str) -> str:
 
 
 def check_host(host: str, text: str) -> str:
-    """`host`, if it is a numeric address or could be a name; else UsageError naming `text`."""
+    """`host`, if it is a numeric address or could be a name; else UsageError naming `text`.
+
+    IPv6's form of an IPv4 address means that: no socket of ours takes it for anything else.
+    """
     if ":" in host or "%" in host:
         _check_v6(host, text)
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+        return unpack(packed[len(_MAPPED_BYTES) :]) if packed.startswith(_MAPPED_BYTES) else host
     elif not host:
         raise UsageError(f"bad address '{text}': no host")
     elif _NUMBERS.fullmatch(host):
@@ -208,7 +223,8 @@ def is_ipv4(host: str) -> bool:
 
 def is_ipv6(host: str) -> bool:
     """Whether `host` is an IPv6 address, without brackets, perhaps with a %scope."""
-    return _packs(socket.AF_INET6, host.partition("%")[0])
+    address, percent, scope = host.partition("%")
+    return _packs(socket.AF_INET6, address) and bool(scope) == bool(percent)
 
 
 def is_numeric(host: str) -> bool:

@@ -9,6 +9,7 @@ import socket
 
 from penlib.inputs import Input
 from penlib.records import parse_file_line
+from penlib.sockets import interruptible
 
 FORMS = ("access_log.%s", "access_log-%s", "%s.log")
 SUFFIXES = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -49,7 +50,7 @@ def _names(server: str) -> list[str]:
     if "/" in server:
         return [os.path.basename(server)]
     try:
-        name, aliases, _ = socket.gethostbyaddr(server)
+        name, aliases, _ = interruptible(lambda: socket.gethostbyaddr(server))
     except (OSError, UnicodeError):
         return [server]
     full = [name, *aliases]

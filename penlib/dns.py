@@ -13,7 +13,7 @@ from collections.abc import Callable
 from penlib.address import Endpoint, Place, is_numeric
 from penlib.errors import PenError
 from penlib.loop import READ, Loop
-from penlib.sockets import resolve
+from penlib.sockets import look_up
 
 Answer = list[Place] | PenError
 LOOKUPS_AT_ONCE = 64
@@ -50,8 +50,12 @@ class Lookups:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._loop.watch(self._pipe[0], READ, self._ready)
         while self._waiting and self._running < LOOKUPS_AT_ONCE:
-            self._running += 1
-            threading.Thread(target=self._work, args=self._waiting.popleft(), daemon=True).start()
+            endpoint, kind, then = self._waiting.popleft()
+            try:
+                threading.Thread(target=self._work, args=(endpoint, kind, then), daemon=True).start()
+                self._running += 1
+            except RuntimeError as exc:  # there is no thread to be had
+                then(PenError(f"{endpoint.host}: {exc}"))
 
     def _work(self, endpoint: Endpoint, kind: int, then: Callable[[Answer], None]) -> None:
         self._answers.append((then, _answer(endpoint, kind)))
@@ -70,6 +74,6 @@ class Lookups:
 
 def _answer(endpoint: Endpoint, kind: int) -> Answer:
     try:
-        return resolve(endpoint, kind)
+        return look_up(endpoint, kind)
     except PenError as exc:
         return exc

@@ -22,3 +22,11 @@ def reason(exc: OSError) -> str:
 def failed(what: str, exc: OSError) -> PenError:
     """A PenError `what: the system's words`, to be raised from `exc`."""
     return PenError(f"{what}: {reason(exc)}")
+
+
+def shown(text: str) -> str:
+    """`text`, which may hold anything that was typed or received, as one line of a message: what can't be
+    printed as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c) & 0xFF:02x}" for c in text)

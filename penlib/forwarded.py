@@ -16,6 +16,7 @@ import re
 _SIGN = rb"[^0-9A-Za-z\r\n:]"
 _NAME = rb"x" + _SIGN + rb"forwarded" + _SIGN + rb"(?:for|proto)"
 _FIELD = re.compile(rb"\r\n(" + _NAME + rb"):([^\r]*)", re.IGNORECASE)
+_ANYWHERE = re.compile(rb"[\r\n]" + _NAME, re.IGNORECASE)
 _CONNECTION = re.compile(rb"\r\n(connection):([^\r]*)", re.IGNORECASE)
 _MEMBER = re.compile(rb"[ \t]*" + _NAME + rb"[ \t]*", re.IGNORECASE)
 _SUSPECT = b"forwarded"
@@ -25,6 +26,15 @@ _SUSPECT = b"forwarded"
 def is_forwarded_field(raw: bytes) -> bool:
     """Whether a section of field lines, each after a CRLF, has one of the fields that are pen's to write."""
     return _SUSPECT in raw.lower() and _FIELD.search(raw) is not None
+
+
+LONGEST = len("\nX-Forwarded-Proto")
+"""Bytes that `begins_forwarded_field` looks for at most."""
+
+
+def begins_forwarded_field(text: bytes) -> bool:
+    """Whether any line but the first begins as one of the fields, wherever the text is from."""
+    return _SUSPECT in text.lower() and _ANYWHERE.search(text) is not None
 
 
 class Forwarded:

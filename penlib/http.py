@@ -30,17 +30,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from penlib import httphead
-from penlib.httphead import Head, Refused
+from penlib.httphead import JUDGED_EARLY, Head, Refused
 
 HEAD_LIMIT = 65536
 """Bytes in a head, or in a trailer section: eight times what web servers take by default."""
 
 CHUNK_LINE_LIMIT = 4096
 """Bytes in the line with a chunk's size: 16 would do, but extensions may hold a signature."""
-
-JUDGED_EARLY = 4096
-"""Of an incomplete line only so much is judged, again with each piece: who sends single bytes must not
-make us look at 64 KiB for every one of them."""
 
 # The states.  UNDECIDED, OPAQUE and LOST say so; in every other the connection is HTTP.
 UNDECIDED = "undecided"
@@ -55,7 +51,7 @@ OPAQUE = "opaque"
 LOST = "lost"
 
 MOVES: dict[str, frozenset[str]] = {
-    UNDECIDED: frozenset({FIELDS, OPAQUE}),
+    UNDECIDED: frozenset({FIELDS, OPAQUE, LOST}),
     REQUEST_LINE: frozenset({FIELDS, OPAQUE, LOST}),
     FIELDS: frozenset({REQUEST_LINE, BODY, CHUNK_SIZE, OPAQUE, LOST}),
     BODY: frozenset({REQUEST_LINE, OPAQUE}),
@@ -187,7 +183,7 @@ class RequestParser:
         try:
             return _READERS[self.state](self, buffer, pos)
         except Refused as refusal:
-            if self.state is UNDECIDED:
+            if self.state is UNDECIDED and refusal.status == httphead.BAD_REQUEST:
                 self._move(OPAQUE)
                 return Opaque(buffer[pos:])
             self.lost_in = self.state
@@ -198,7 +194,8 @@ class RequestParser:
         limit = min(len(buffer), pos + HEAD_LIMIT)
         start = _end(httphead.EMPTY_LINES, buffer, pos + self._judged, limit)
         end = buffer.find(b"\n", start, limit) + 1
-        if not end and httphead.LINE_SO_FAR.fullmatch(buffer, start, min(limit, start + JUDGED_EARLY)):
+        judged = min(limit, start + JUDGED_EARLY) if limit - pos < HEAD_LIMIT else limit
+        if not end and httphead.LINE_SO_FAR.fullmatch(buffer, start, judged):
             self._wait(pos, start, limit)
             return None
         if not end or not httphead.OPENING.fullmatch(buffer, start, end):

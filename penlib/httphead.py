@@ -16,14 +16,20 @@ from typing import NamedTuple
 
 from penlib.forwarded import is_forwarded_field
 
+JUDGED_EARLY = 4096
+"""Of an incomplete line only so much is judged, again with each piece: who sends single bytes must not
+make us look at 64 KiB for every one of them."""
+
 BAD_REQUEST = 400
 HEAD_TOO_LARGE = 431
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_SIGN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TOKEN = _SIGN + b"++"
+_METHOD = _SIGN + b"{1,4096}+"  # the limit tells a method from a long line of something that is not HTTP
 _TARGET = rb"[\x21-\x7e\x80-\xff]++"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_LINE = _TOKEN + b" " + _TARGET + rb" HTTP/1\.[0-9]"
+_LINE = _METHOD + b" " + _TARGET + rb" HTTP/1\.[0-9]"
 _FIELD = _TOKEN + b":" + _VALUE + rb"\r\n"
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + b"|" + _QUOTED + b"))?"
 
@@ -41,7 +47,11 @@ _REQUEST_LINE = re.compile(_LINE)
 EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 OPENING = re.compile(rb"(?:\r?\n)*(" + _LINE + rb")\r?\n")
 STRICT_OPENING = re.compile(rb"(?:\r\n)*" + _LINE + rb"\r\n")
-LINE_SO_FAR = re.compile(rb"\r|" + _beginning(_TOKEN, b" ", _TARGET, b" ", *_VERSION, b"[0-9]", rb"\r"))
+LINE_SO_FAR = re.compile(rb"\r|" + _beginning(_METHOD, b" ", _TARGET, b" ", *_VERSION, b"[0-9]", rb"\r"))
+_BLANKS = re.compile(rb"[\t\n\v\f\r ]*+")
+_BLANK = rb"[\t\v\f\r ]"
+_SLOPPY = re.compile(_METHOD + _BLANK + rb"[^\n]*(?<=" + _BLANK + rb")HTTP/0*1\.[0-9]+" + _BLANK + rb"*\n")
+_SLOPPY_SO_FAR = re.compile(_beginning(_METHOD, _BLANK + rb"[^\n]*+"))
 FIELDS = re.compile(b"(?:" + _FIELD + b")*")
 FIELD_SO_FAR = re.compile(rb"\r|" + _beginning(_TOKEN, b":" + _VALUE, rb"\r"))
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*\r\n")
@@ -111,6 +121,21 @@ class Head(NamedTuple):
 def is_request_line(line: bytes) -> bool:
     """Whether `line`, without its line end, is `token SP target SP HTTP/1.digit`."""
     return _REQUEST_LINE.fullmatch(line) is not None
+
+
+def is_sloppy(text: bytes) -> bool | None:
+    """Whether the first line, which is no request line, may be taken for one by a lenient server; None as
+    long as that can't be told.
+
+    nginx 1.22 takes lines with several blanks, with a CR before them, or with HTTP/1.10.
+    """
+    blanks = _BLANKS.match(text)
+    assert blanks
+    start = blanks.end()
+    end = text.find(b"\n", start) + 1
+    if end:
+        return _SLOPPY.fullmatch(text, start, end) is not None
+    return None if _SLOPPY_SO_FAR.fullmatch(text, start, start + JUDGED_EARLY) else False
 
 
 def parse(raw: bytes) -> Head:

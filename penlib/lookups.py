@@ -8,11 +8,13 @@ from collections.abc import Callable
 from penlib import clock, dnswire
 from penlib.dnswire import NOERROR, NXDOMAIN, SERVFAIL, Message
 from penlib.hostnames import choose
-from penlib.namecache import NEGATIVE
 from penlib.resolver import Resolver
 
 Found = Callable[[bytes, bytes | None, int], None]
 """Takes a packed address, its name (None: none) and until when that holds: epoch seconds, 0 = not to keep."""
+
+NEGATIVE = 900
+"""Seconds that "no name" is kept."""
 
 SERVER_FAILURE = 300
 """Seconds that a failure of the zone's servers is kept, RFC 2308, 7.1."""

@@ -96,8 +96,9 @@ class Loop:
             self.handlers[fd] = None
 
     def closing(self, fd: int) -> None:
-        """As `forget`, for a descriptor closed right away: epoll forgets those by itself."""
-        if self.mechanism == "epoll":
+        """As `forget`, for a descriptor closed right away, perhaps before it was ever watched: epoll forgets
+        those by itself."""
+        if self.mechanism == "epoll" and fd < len(self.handlers):
             self._watched[fd] = 0
             self.handlers[fd] = None
         else:

@@ -8,18 +8,19 @@ not on the size of the logs.
 
 import os
 import re
-import socket
-import sys
 from typing import IO, NamedTuple
 
 from penlib import discovery
+from penlib.address import Endpoint
 from penlib.errors import PenError, UsageError, failed
 from penlib.inputs import STDIN, Unreadable
 from penlib.mergesources import NEVER, AccessLog, PenLog, server_key
-from penlib.process import ensure_std_streams, exit_when_told
+from penlib.output import put
+from penlib.process import exit_when_told
 from penlib.progress import Progress
 from penlib.report import Reporter
 from penlib.rounds import Entry, Rounds, Server
+from penlib.sockets import resolve
 from penlib.usage import Args
 
 BLOCK = 60
@@ -51,10 +52,9 @@ class Settings(NamedTuple):
 
 def main(args: Args) -> int:
     """Run mergelogs; the exit status.  Raises PenError, UsageError."""
-    ensure_std_streams()
     exit_when_told()
     settings = settings_of(args)
-    return Merge(settings, Reporter("mergelogs", args["-d"])).run()
+    return Merge(settings, Reporter("mergelogs", args["-d"], waits=True)).run()
 
 
 def settings_of(args: Args) -> Settings:
@@ -180,7 +180,7 @@ class Merge:
                 for line in log.seconds.pop(second, ()):
                     out.append(self._text(log.server, line))
         if out:
-            _put(b"".join(out))
+            put(b"".join(out))
         if until - self._forgotten > jitter // 2:
             self._forgotten = until
             for server in self._open:
@@ -267,10 +267,8 @@ def _addresses(word: str) -> list[bytes]:
     if "/" in word:
         return []
     try:
-        return [
-            server_key(str(info[4][0])) for info in socket.getaddrinfo(word, None, type=socket.SOCK_STREAM)
-        ]
-    except (OSError, UnicodeError):
+        return [server_key(place.host) for place in resolve(Endpoint(word, 0))]
+    except (PenError, UnicodeError):
         return []
 
 
@@ -279,13 +277,3 @@ def _create(path: str) -> IO[bytes]:
         return open(path, "wb")
     except OSError as exc:
         raise failed(path, exc) from exc
-
-
-def _put(data: bytes) -> None:
-    """Write to standard output.  Raises PenError, or BrokenPipeError if nobody reads it any more."""
-    try:
-        sys.stdout.buffer.write(data)
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        raise failed("standard output", exc) from exc

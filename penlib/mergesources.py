@@ -22,7 +22,8 @@ NEVER = sys.maxsize
 
 def server_key(text: str) -> bytes:
     """The form in which a server's name is looked up: addresses in their shortest form, IPv4 as such."""
-    return (address.unpack(address.pack(text)) if address.is_numeric(text) else text).encode()
+    shortest = address.unpack(address.pack(text)) if address.is_numeric(text) else text
+    return shortest.encode("utf-8", "surrogateescape")
 
 
 class PenLog:

@@ -16,9 +16,6 @@ BATCH = 5000
 PATIENCE = 30.0
 """Seconds to wait for another run that writes just now."""
 
-NEGATIVE = 900
-"""Seconds that "no name" is kept."""
-
 _TABLE = """CREATE TABLE IF NOT EXISTS names (
     address BLOB, confirmed INTEGER, name BLOB, expires INTEGER NOT NULL,
     PRIMARY KEY (address, confirmed)) WITHOUT ROWID"""

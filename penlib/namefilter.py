@@ -13,7 +13,6 @@ Not here: where names come from.  `ask` is called once for each address, and `fo
 import os
 import select
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from penlib.errors import failed, reason
 from penlib.hostnames import LEADING, LONGEST, packed
 from penlib.loop import READ, WRITE, Loop
 from penlib.progress import Progress
+from penlib.report import Reporter
 
 WINDOW_LINES = 100_000
 """Lines that wait at most."""
@@ -70,7 +70,7 @@ class NameFilter:
 
     def __init__(
         self,
-        tool: str,
+        reporter: Reporter,
         files: list[str],
         loop: Loop,
         progress: Progress,
@@ -78,7 +78,7 @@ class NameFilter:
         ask: Callable[[bytes], None],
     ) -> None:
         self.lines = 0
-        self._tool = tool
+        self._reporter = reporter
         self._files = deque(files or ["-"])
         self._loop = loop
         self._progress = progress
@@ -193,7 +193,7 @@ class NameFilter:
 
     def _complain(self, exc: OSError) -> None:
         name = "standard input" if self._file == "-" else self._file
-        print(f"{self._tool}: {name}: {reason(exc)}", file=sys.stderr, flush=True)
+        self._reporter.warn(f"{name}: {reason(exc)}")
         self._status = 1
 
     def _take(self, data: bytes, last: bool = False) -> None:

@@ -6,21 +6,26 @@ Not here: which of the two asks.
 """
 
 import os
+import re
 import stat
-import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from penlib.errors import PenError, UsageError
 from penlib.hostnames import read_hosts
 from penlib.loop import BEST, Loop
-from penlib.namecache import NameCache
 from penlib.namefilter import NameFilter
-from penlib.process import ensure_std_streams, exit_when_told
+from penlib.process import exit_when_told
 from penlib.progress import Progress
+from penlib.report import Reporter
 from penlib.usage import Args
 
+if TYPE_CHECKING:
+    from penlib.namecache import NameCache
+
 T = TypeVar("T")
+
+SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?|\.[0-9]{1,6}", re.ASCII)
 
 Form = Callable[[bytes, bytes | None, int], bytes | None]
 """What is written for a packed address, its name and expiry; None: what was read."""
@@ -37,18 +42,17 @@ class Naming:
     def __init__(self, tool: str, args: Args, lookups: int, form: Form = plain) -> None:
         """`lookups`: how many addresses `ask` can work on at a time.  Raises PenError if the cache can't be
         used."""
-        ensure_std_streams()
         self.loop = Loop(BEST)
         self.counts = dict.fromkeys(("hosts", "cache", "asked", "named", "unanswered"), 0)
         self.ask: Callable[[bytes], None] = self._nobody
-        self._tool = tool
+        self._reporter = Reporter(tool, waits=True)
         self._form = form
         self._verbose = bool(args["-v"])
         self._files: list[str] = args["<file>"]
         self._hosts = read_hosts()
-        self._cache = NameCache(args["-c"], bool(args["-f"])) if args["-c"] else None
+        self._cache = _cache(args)
         self._progress = Progress(_size(self._files), bool(args["-q"]))
-        self._filter = NameFilter(tool, self._files, self.loop, self._progress, lookups, self._find)
+        self._filter = NameFilter(self._reporter, self._files, self.loop, self._progress, lookups, self._find)
         self._status = 0
 
     def run(self) -> int:
@@ -58,9 +62,9 @@ class Naming:
             with self._progress:
                 status = self._filter.run()
         finally:
-            self._use_cache(NameCache.flush)
+            self._use_cache(lambda cache: cache.flush())
         if self._verbose:
-            print(f"{self._tool}: {self.summary()}", file=sys.stderr)
+            self._reporter.warn(self.summary())
         return status or self._status
 
     def found(self, address: bytes, name: bytes | None, expires: int) -> None:
@@ -96,20 +100,29 @@ class Naming:
         self.counts["named"] += name is not None
         self._filter.found(address, self._form(address, name, expires))
 
-    def _use_cache(self, use: Callable[[NameCache], T]) -> T | None:
+    def _use_cache(self, use: "Callable[[NameCache], T]") -> T | None:
         """Do something with the cache, if there is one.  When it fails, the work goes on without it."""
         if self._cache is None:
             return None
         try:
             return use(self._cache)
         except PenError as exc:
-            print(f"{self._tool}: {exc}", file=sys.stderr, flush=True)
+            self._reporter.warn(str(exc))
             self._cache, self._status = None, 1
             return None
 
     @staticmethod
     def _nobody(address: bytes) -> None:
         raise AssertionError("nobody to ask")
+
+
+def _cache(args: Args) -> "NameCache | None":
+    """Names kept from run to run, if that is wanted: who does not want it does not load SQLite."""
+    if not args["-c"]:
+        return None
+    from penlib.namecache import NameCache
+
+    return NameCache(args["-c"], bool(args["-f"]))
 
 
 def _size(files: list[str]) -> int | None:
@@ -130,16 +143,13 @@ def number(args: Args, option: str, least: int, most: int) -> int:
     """The whole number that an option has.  Raises UsageError."""
     word = args[option]
     if not (word.isascii() and word.isdigit() and len(word) < 9 and least <= int(word) <= most):
-        raise UsageError(f"{option} {word}: a number from {least} to {most} expected")
+        raise UsageError(f"option {option}: '{word}' is not a number from {least} to {most}")
     return int(word)
 
 
 def seconds(args: Args, option: str) -> float:
     """The positive number of seconds that an option has.  Raises UsageError."""
-    try:
-        value = float(args[option])
-    except ValueError:
-        value = 0
-    if not 0.01 <= value <= 3600:
-        raise UsageError(f"{option} {args[option]}: seconds from 0.01 to 3600 expected")
-    return value
+    word = args[option]
+    if not (SECONDS.fullmatch(word) and 0.01 <= float(word) <= 3600):
+        raise UsageError(f"option {option}: '{word}' is not a number of seconds from 0.01 to 3600")
+    return float(word)

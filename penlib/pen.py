@@ -3,15 +3,14 @@
 from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen
-from penlib.balancer.endpoints import check_path, control_endpoint, protocol, spec_of
-from penlib.balancer.journal import check_target
+from penlib.balancer.endpoints import check_path, control_endpoint, penlogd_of, protocol, spec_of
 from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
 from penlib.errors import UsageError
 from penlib.report import Reporter, Syslog
 from penlib.selection import Selection
-from penlib.usage import Args
+from penlib.usage import Args, Optional
 
 PID_FILE = "pen.pid"
 """For a -p without a file."""
@@ -39,7 +38,16 @@ def pid_file_missing(word: str | None) -> str | None:
         return PID_FILE
     if "/" in word and not word.startswith("-"):
         return None
-    return PID_FILE if word.startswith("-") or ":" in word or word.isdigit() else None
+    return PID_FILE if word.startswith("-") or ":" in word or (word.isascii() and word.isdigit()) else None
+
+
+def service_missing(word: str | None) -> str | None:
+    """For `-i` before `word`: any name, if that is not there to be told that services are not supported."""
+    return "?" if word is None or word.startswith("-") else None
+
+
+OPTIONAL: Optional = {"-p": pid_file_missing, "-i": service_missing}
+"""Options whose value may be missing."""
 
 
 def main(args: Args) -> None:
@@ -52,7 +60,6 @@ def main(args: Args) -> None:
     options, settings, selection = _options(args), _settings(args), Selection()
     _set_mode(args, selection)
     clients = Clients(_number(args, "-c", CLIENTS, LEAST["clients_max"]), _number(args, "-T", 0))
-    process.ensure_std_streams()
     user = process.User(options.user) if options.user else None
     background = None if options.foreground else process.Background()
     syslog = Syslog("pen")
@@ -81,9 +88,6 @@ def _refuse(args: Args) -> None:
             raise UsageError(f"option {option}: only with -E, a certificate")
     if args["-R"] and not (args["-G"] or args["-A"]):
         raise UsageError("option -R: only with -G or -A, the CA that client certificates come from")
-    for option in ("-E", "-K", "-G", "-A"):
-        if args[option] == "":
-            raise UsageError(f"option {option}: '' is no file")
     if args["-L"] is not None and args["-L"] not in TLS_LEAST:
         old = args["-L"] in ("ssl2", "ssl3")
         why = "is broken and not supported" if old else f"is none of {', '.join(TLS_LEAST)}"
@@ -116,7 +120,7 @@ def _options(args: Args) -> Options:
     options.user = args["-u"] or ""
     options.config = args["-F"] or ""
     options.log = args["-l"] or ""
-    check_target(options.log)
+    penlogd_of(options.log)  # raises for a bad address, before anything is opened
     _set_tls(args, options)
     return options
 
@@ -171,6 +175,4 @@ def _number(args: Args, option: str, default: int, least: int = 0) -> int:
     word = args[option]
     if word is None:
         return default
-    if not word:
-        raise UsageError(f"option {option}: '' is not a number")
     return max(least, address.count(word, f"option {option}"))

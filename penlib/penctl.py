@@ -2,12 +2,12 @@
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
 
 from penlib import address, clock
-from penlib.balancer import commands
+from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, reason
+from penlib.output import put
 from penlib.sockets import resolve
 from penlib.usage import Args
 
@@ -26,7 +26,7 @@ def main(args: Args) -> int:
     line = os.fsencode(" ".join(words)) + b"\n"
     with _connect(endpoint) as sock:
         head = _converse(sock, line, str(endpoint))
-    return 1 if commands.is_error(head) else 0
+    return 1 if is_error(head) else 0
 
 
 def ask(endpoint: address.Endpoint, command: str) -> str:
@@ -56,8 +56,7 @@ def _converse(sock: socket.socket, line: bytes, where: str) -> str:
     for data in _replies(sock, line, where):
         if b"\n" not in head:
             head += data
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        put(data)
     return head.partition(b"\n")[0].decode("utf-8", "replace")
 
 

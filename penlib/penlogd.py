@@ -7,7 +7,6 @@ names mean the same server in serverkeys.  Here: reading, writing, and the daemo
 
 import os
 import re
-import select
 import signal
 import socket
 from collections import deque
@@ -20,6 +19,7 @@ from penlib.errors import PenError, UsageError
 from penlib.logfile import LogFile
 from penlib.loop import BEST, READ, Loop, Timer
 from penlib.matching import Live
+from penlib.output import put
 from penlib.records import Record, parse_datagram
 from penlib.report import Reporter
 from penlib.sender import LARGEST, destination, send_stdin
@@ -57,12 +57,11 @@ class Settings(NamedTuple):
 
 def main(args: Args) -> int:
     """Run penlogd.  Raises PenError, UsageError."""
-    if args["<host>"]:
+    if args["<host>"] is not None:
         endpoint, _ = destination([args["<host>"], args["<port>"]])
         return send_stdin("penlogd", endpoint)
     settings = settings_of(args)
     reporter = Reporter("penlogd", args["-d"])
-    process.ensure_std_streams()
     user = process.User(settings.user) if settings.user else None
     background = None if settings.foreground else process.Background()
     daemon = Penlogd(settings, reporter)
@@ -135,7 +134,7 @@ class Penlogd:
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
         self._settings = settings
         self._reporter = reporter
-        self._home = os.getcwd()
+        self._home = process.working_directory()
         self._jail = ""
         self._loop = Loop(BEST)
         self._loop.on_fault = self._fault
@@ -151,7 +150,10 @@ class Penlogd:
 
     def open(self, user: process.User | None) -> None:
         """Bind, and write the pid file.  Raises PenError."""
-        for sock in sockets.bind(self._settings.listen, socket.SOCK_DGRAM):
+        listen = self._settings.listen
+        places = sockets.resolve(listen, socket.SOCK_DGRAM, passive=True)
+        self._take_signals()
+        for sock in sockets.bind(listen, socket.SOCK_DGRAM, places):
             size = sockets.want_receive_buffer(sock, RECEIVE_BUFFER)
             self._reporter.debug(1, f"receive buffer of {size} bytes")
             self._sockets[sock.fileno()] = sock
@@ -161,12 +163,14 @@ class Penlogd:
             self._pid_file.write(user.owner if user else None)
 
     def enter(self) -> None:
-        """Inside the jail and as the user: open the log, heed signals.  Raises PenError."""
+        """Inside the jail and as the user: open the log.  Raises PenError."""
         if self._settings.jail:
-            self._home, self._jail = "/", os.path.join(self._home, self._settings.jail)
+            self._jail = os.path.normpath(os.path.join(self._home, self._settings.jail))
+            self._home = "/"
         if self._settings.log:
             self._log = LogFile(os.path.join(self._home, self._settings.log), self._loop, self._reporter)
 
+    def _take_signals(self) -> None:
         process.Signals(
             self._loop,
             {
@@ -303,12 +307,8 @@ class Stdout:
     """Standard output in the place of a log file."""
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`.  Raises BrokenPipeError if nobody reads it any more."""
-        while data:
-            try:
-                data = data[os.write(1, data) :]
-            except BlockingIOError:  # a pipe that somebody made non-blocking
-                select.select((), (1,), ())
+        """Write all of `data`.  Raises PenError, BrokenPipeError."""
+        put(data)
 
     def reopen(self) -> None:
         """There is nothing to reopen."""

@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from penlib import address, penctl
-from penlib.balancer import commands, config
+from penlib import address, files, penctl
+from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, failed
+from penlib.process import exit_when_told
 from penlib.report import Reporter
 from penlib.usage import Args
 
@@ -35,8 +36,10 @@ class Job(NamedTuple):
 
 def main(args: Args) -> int:
     """Refresh all; answers 1 if one could not be.  Raises UsageError."""
-    reporter = Reporter("pen-ocsp")
-    patience = address.count(args["-t"], "option -t") if args["-t"] else PATIENCE
+    exit_when_told()
+    reporter = Reporter("pen-ocsp", waits=True)
+    patience = _patience(args["-t"])
+    control = address.listener(args["-C"]) if args["-C"] else None
     if args["-o"] and (len(args["<certificate>"]) > 1 or os.path.isdir(args["<certificate>"][0])):
         raise UsageError("option -o: only for one certificate")
     wrong = 0
@@ -48,13 +51,22 @@ def main(args: Args) -> int:
             except PenError as exc:
                 reporter.warn(str(exc))
                 wrong += 1
-        if fresh and args["-C"]:
+        if fresh and control:
             try:
-                _tell(args["-C"], word, args["-o"] or _beside(word))
+                _tell(control, word, args["-o"] or _beside(word))
             except PenError as exc:
                 reporter.warn(str(exc))
                 wrong += 1
     return 1 if wrong else 0
+
+
+def _patience(word: str | None) -> int:
+    if word is None:
+        return PATIENCE
+    seconds = address.count(word, "option -t")
+    if not seconds:
+        raise UsageError(f"option -t: '{word}' is not a number of seconds")
+    return seconds
 
 
 def _beside(certificate: str) -> str:
@@ -79,6 +91,7 @@ def _refresh(job: Job, url: str, patience: int, *, is_asked_for: bool) -> bool:
 
     Of a directory, certificates that name no responder are left alone.
     """
+    _certificates(job.certificate)  # openssl's words for a file that can't be read are of no use
     url = url or _openssl("x509", "-in", job.certificate, "-noout", "-ocsp_uri").strip().partition("\n")[0]
     if not url:
         if is_asked_for:
@@ -97,7 +110,7 @@ def _refresh(job: Job, url: str, patience: int, *, is_asked_for: bool) -> bool:
         if status != "good":
             raise PenError(f"{job.certificate}: {url} says {status}")
         with open(answer, "rb") as file:
-            config.replace(job.response, file.read(), f"write {job.response}")
+            files.replace(job.response, file.read(), f"write {job.response}")
     return True
 
 
@@ -162,9 +175,9 @@ def _why(lines: list[str]) -> str:
     return lines[0] if lines else "it failed without a word"
 
 
-def _tell(control: str, word: str, response: str) -> None:
+def _tell(control: address.Endpoint, word: str, response: str) -> None:
     """Have pen read it now.  Raises PenError."""
     command, path = ("ssl_sni_path", word) if os.path.isdir(word) else ("ssl_ocsp_response", response)
-    reply = penctl.ask(address.listener(control), f"{command} {os.path.abspath(path)}")
-    if commands.is_error(reply):
+    reply = penctl.ask(control, f"{command} {os.path.abspath(path)}")
+    if is_error(reply):
         raise PenError(f"{control}: {reply}")

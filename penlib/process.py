@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from penlib import capabilities
+from penlib import capabilities, files
 from penlib.errors import PenError, failed
 from penlib.loop import READ, Loop
 
@@ -27,9 +27,12 @@ class Background:
 
     def __init__(self) -> None:
         """Fork; only the child returns.  The parent waits for `ready` and exits with 0, or with the child's
-        status if that ends before."""
-        readable, self._writable = os.pipe()
-        child = os.fork()
+        status if that ends before.  Raises PenError; in the parent, if the child was killed."""
+        try:
+            readable, self._writable = os.pipe()
+            child = os.fork()
+        except OSError as exc:
+            raise failed("into the background", exc) from exc
         if child:
             os.close(self._writable)
             os._exit(_await(child, readable))
@@ -44,18 +47,27 @@ class Background:
             os.dup2(self._null, stream)
         if self._null > 2:
             os.close(self._null)
-        os.write(self._writable, b"+")
+        with contextlib.suppress(BrokenPipeError):  # the parent was killed: we were wanted all the same
+            os.write(self._writable, b"+")
         os.close(self._writable)
 
 
 def _await(child: int, readable: int) -> int:
-    try:
-        if os.read(readable, 1):
-            return 0
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
-    except KeyboardInterrupt:
-        os.kill(child, signal.SIGINT)
-        return 128 + signal.SIGINT
+    """The parent's exit status.  Who wants to end it means the child."""
+    passed_on = set()
+
+    def pass_on(number: int, frame: object) -> None:
+        passed_on.add(number)
+        os.kill(child, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    if os.read(readable, 1):
+        return 0
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0 and -status not in passed_on:
+        raise PenError(f"killed by signal {-status} before it was ready")
+    return 128 - status if status < 0 else status or 1
 
 
 class PidFile:
@@ -63,6 +75,7 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self._fd = -1  # kept open: from a jail, or as another user, the file may be out of reach by its name
 
     def stale_or_running(self, tool: str) -> int:
         """The pid of a `tool` that the file names and that runs; 0 if there is none."""
@@ -79,38 +92,42 @@ class PidFile:
     def write(self, owner: tuple[int, int] | None = None) -> None:
         """Put our pid there, mode 0644, given to `owner` (uid, gid).  Raises PenError.
 
-        By a temporary file and a rename: nobody ever reads half a number, and no link is followed.
+        By a temporary file and a rename: nobody ever reads half a number, and no link is followed.  But a
+        device, such as /dev/null, is written to, and never removed.
         """
+        if files.is_special(self.path):
+            files.write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")
+            return
         temporary = f"{self.path}.{os.getpid()}"
+        _unlink(temporary)  # of somebody who had our pid and was killed right here
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-            try:
-                os.fchmod(fd, 0o644)
-                os.write(fd, b"%d\n" % os.getpid())
-                if owner:
-                    os.fchown(fd, *owner)
-            finally:
-                os.close(fd)
+            self._fd = os.open(
+                temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+            )
+            os.fchmod(self._fd, 0o644)
+            os.write(self._fd, b"%d\n" % os.getpid())
+            if owner:
+                os.fchown(self._fd, *owner)
             os.rename(temporary, self.path)
         except OSError as exc:
-            _unlink(temporary)
+            if self._fd >= 0:
+                _unlink(temporary)
             raise failed(f"pid file {self.path}", exc) from exc
 
     def remove(self, jail: str = "") -> None:
-        """Remove the file if it is still ours; where that is no longer allowed, empty it."""
+        """Remove the file if it is still ours; where that is not possible (any more), empty it, lest it names
+        a process that is none of us."""
+        if self._fd < 0 or os.pread(self._fd, 32, 0).strip() != b"%d" % os.getpid():
+            return
         path = inside(self.path, jail)
-        if path is None:
-            return
         try:
-            with open(path, "rb") as file:
-                if file.read(32).strip() != b"%d" % os.getpid():
-                    return
-            os.unlink(path)
-        except FileNotFoundError:
-            return
+            if path and os.path.samestat(os.lstat(path), os.fstat(self._fd)):
+                os.unlink(path)
+                return
         except OSError:
-            with contextlib.suppress(OSError):  # else whoever starts next finds the pid of no running pen
-                os.truncate(path, 0)
+            pass
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
 
 
 def inside(path: str, jail: str) -> str | None:
@@ -119,6 +136,14 @@ def inside(path: str, jail: str) -> str | None:
         return path
     jail = jail.rstrip("/")
     return path[len(jail) :] if path.startswith(jail + "/") else None
+
+
+def working_directory() -> str:
+    """Where relative names begin.  Raises PenError where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError as exc:
+        raise failed("working directory", exc) from exc
 
 
 def _unlink(path: str) -> None:
@@ -215,7 +240,8 @@ def lower_descriptor_limit(most: int) -> int:
 class Signals:
     """Signals as events: the interpreter queues their numbers into a pipe, the loop runs their handlers.
 
-    No handler ever runs in the middle of something else.
+    No handler ever runs in the middle of something else.  To be made before anything is that would have to be
+    removed at the end: what arrives before the loop runs waits for it.
     """
 
     def __init__(self, loop: Loop, handlers: dict[int, Callable[[], None]]) -> None:
@@ -257,17 +283,12 @@ def remove_socket(path: str, jail: str = "") -> None:
 
 
 def exit_when_told() -> None:
-    """For filters: TERM and HUP end the work in an orderly way, with 128 + the signal's number."""
+    """For filters: TERM and HUP end the work in an orderly way, with 128 + the signal's number; but not where
+    they are ignored, as HUP is under nohup(1)."""
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
-
-
-def ensure_std_streams() -> None:
-    """Make sure that 0, 1 and 2 are open, so that no socket ever gets their numbers."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(fd)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)

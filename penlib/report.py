@@ -1,17 +1,20 @@
 """Messages for the administrator: stderr in the foreground, syslog in the background.
 
 `warn` is for what someone must know (one line, when a state changes, never one per event); `debug` for what
-someone looking for a fault asked for with -d.  Neither ever blocks or fails: syslog has a non-blocking
-datagram socket of our own, and what it does not take is counted and said later.
+someone looking for a fault asked for with -d.  Neither ever fails, nor does it block who has others to serve:
+syslog has a non-blocking datagram socket of our own, and what it or stderr does not take is counted and said
+later.
 """
 
-import contextlib
 import os
+import select
 import socket
 import time
 
 from penlib import clock
+from penlib.errors import shown
 
+STDERR = 2
 SYSLOG_SOCKET = "/dev/log"
 USER = 1 << 3
 """syslog facility user, syslog(3); the severities below are added to it."""
@@ -67,12 +70,17 @@ class Syslog:
 
 
 class Reporter:
-    """Where a tool's messages go.  `level` is the number of -d's and may change at any time."""
+    """Where a tool's messages go.  `level` is the number of -d's and may change at any time.
 
-    def __init__(self, name: str, level: int = 0) -> None:
+    A filter `waits` for who reads them, as for who reads its output.
+    """
+
+    def __init__(self, name: str, level: int = 0, *, waits: bool = False) -> None:
         self.name = name
         self.level = level
         self._syslog: Syslog | None = None
+        self._patience = None if waits else 0
+        self._lost = 0
 
     def to_syslog(self, syslog: Syslog | None = None) -> None:
         """From now on send everything to syslog: the process goes into the background.
@@ -83,6 +91,7 @@ class Reporter:
 
     def warn(self, text: str) -> None:
         """Say something that the administrator must know: one line `NAME: text`."""
+        text = shown(text)
         if self._syslog:
             self._syslog.send(WARNING, text)
         else:
@@ -110,10 +119,32 @@ class Reporter:
         """Whether `debug(level, ...)` would say anything."""
         return self.level >= level
 
-    @staticmethod
-    def _write(text: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads stderr: not a reason to stop working
-            os.write(2, text.encode("utf-8", "backslashreplace"))
+    def _write(self, text: str) -> None:
+        lost = f"{self.name}: {self._lost} messages lost: standard error did not take them\n"
+        if self._lost and _put(lost, self._patience):
+            self._lost = 0
+        if not _put(text, self._patience):
+            self._lost += 1
+
+
+def _put(text: str, patience: int | None) -> bool:
+    """Write `text` to standard error, if that takes it within so many milliseconds; answers whether it did.
+
+    A pipe that is ready takes as much as PIPE_BUF without waiting, pipe(7).
+    """
+    ready = select.poll()
+    ready.register(STDERR, select.POLLOUT)
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        while data:
+            if not ready.poll(patience):
+                return False
+            data = data[os.write(STDERR, data[: select.PIPE_BUF]) :]
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # there is nobody to read it: not a reason to stop working
+    return True
 
 
 class Once:

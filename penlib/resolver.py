@@ -67,9 +67,6 @@ def servers_of(words: list[str], path: str = "/etc/resolv.conf") -> list[Place]:
     Raises UsageError, PenError.
     """
     endpoints = [Endpoint(word, PORT) if is_ipv6(word) else target(word, "udp", PORT) for word in words]
-    for endpoint in endpoints or _configured(path):
-        if endpoint.path:
-            raise PenError(f"name server {endpoint}: not an address")
     return [sockets.resolve(endpoint, socket.SOCK_DGRAM)[0] for endpoint in endpoints or _configured(path)]
 
 

@@ -314,16 +314,21 @@ def _read(fd: int) -> bytes | None:
 def destination(words: list[str]) -> tuple[Endpoint, str]:
     """Where to send and where from, of `HOST PORT [MY_IP]` or `HOST:PORT [MY_IP]`.  Raises UsageError."""
     text, *rest = words
-    if len(words) == 3 or (len(words) == 2 and (":" not in text or address.is_ipv6(text))):
+    if len(words) == 3 or (len(words) == 2 and _are_host_and_port(*words)):
         port, *rest = rest
-        text = f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+        text = f"[{text}]:{port}" if address.is_ipv6(text) else f"{text}:{port}"
     endpoint = address.target(text, "udp")
-    if not endpoint.port or endpoint.path:
-        raise UsageError(f"bad address '{text}': host:port or host port expected")
-    my_ip = rest[0] if rest else ""
-    if my_ip and not address.is_numeric(my_ip):
+    my_ip = address.unmap(rest[0]) if rest else ""
+    if rest and not address.is_numeric(my_ip):
         raise UsageError(f"bad address '{my_ip}': a numeric address of this machine expected")
-    return endpoint, address.unmap(my_ip)
+    if rest and address.is_numeric(endpoint.host) and _family(my_ip) != _family(endpoint.host):
+        raise UsageError(f"bad address '{my_ip}': nothing goes from it to {endpoint.host}")
+    return endpoint, my_ip
+
+
+def _are_host_and_port(first: str, second: str) -> bool:
+    """Rather than a host with its port, and an address of ours."""
+    return ":" not in first or address.is_ipv6(first) or (second.isascii() and second.isdigit())
 
 
 def send_stdin(tool: str, endpoint: Endpoint, my_ip: str = "") -> int:
@@ -331,7 +336,6 @@ def send_stdin(tool: str, endpoint: Endpoint, my_ip: str = "") -> int:
 
     Answers the exit status.  Raises PenError if there is no such local address.
     """
-    process.ensure_std_streams()
     loop = Loop("poll" if "poll" in MECHANISMS else "select")  # standard input may be a file: no epoll
     complaints = Complaints(Reporter(tool))
     sender = Sender(endpoint, my_ip, Lookups(loop), complaints)

@@ -8,9 +8,13 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
+from typing import TypeVar
 
 from penlib.address import Endpoint, Place, is_numeric
 from penlib.errors import PenError, failed, reason
+
+T = TypeVar("T")
 
 NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 """What bind or socket says for IPv6 where it is compiled out or switched off."""
@@ -23,6 +27,38 @@ def resolve(endpoint: Endpoint, kind: int = socket.SOCK_STREAM, *, passive: bool
 
     Raises PenError `NAME: why` if the name does not resolve.
     """
+    if endpoint.path or not endpoint.host or is_numeric(endpoint.host):
+        return look_up(endpoint, kind, passive=passive)
+    return interruptible(lambda: look_up(endpoint, kind, passive=passive))
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """`work()`, which asks libc's resolver: done in a thread, because that does not stop for a Ctrl-C, as
+    waiting for a thread does.  Raises what it raises."""
+    import threading  # only who looks names up pays for it
+
+    done: list[T] = []
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except Exception as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # there is no thread to be had
+        return work()
+    thread.join()
+    for exc in failures:
+        raise exc
+    return done[0]
+
+
+def look_up(endpoint: Endpoint, kind: int = socket.SOCK_STREAM, *, passive: bool = False) -> list[Place]:
+    """As `resolve`, but as long as it blocks nothing else happens in this thread.  Raises PenError."""
     if endpoint.path:
         return [Place(socket.AF_UNIX, endpoint.path)]
     flags = (socket.AI_PASSIVE if passive else 0) | (

@@ -1,4 +1,4 @@
-"""Command lines: the one wrapper around docopt, and the frame in which every tool's main runs.
+"""Command lines: the one wrapper around docopt.
 
 A tool's docstring is its docopt usage text.  docopt matches what was typed against it, but it knows neither
 the last-one-wins of getopt, nor an option whose value may be missing, nor exit status 2, nor messages that
@@ -15,8 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from penlib.errors import PenError, UsageError, reason
-from penlib.version import VERSION
+from penlib.errors import PenError, UsageError
 
 Args = dict[str, Any]
 """What docopt answers: `-b` -> value or None, `-f` -> bool, `-d` (repeatable) -> int, `<port>` -> word."""
@@ -27,78 +26,12 @@ that word is not the option's, or None when it is."""
 
 _OPTION_LINE = re.compile(r"^ +(-\S.*?)(?:  |$)", re.MULTILINE)
 _REPEATED = re.compile(r"\[(--?\w[\w-]*)(?:[ =]\S+)?\]\.\.\.")
+_LEFT_OUT_OR_NOT = re.compile(r"\[[^\]]*\]")
+_NEEDED = re.compile(r" (-\w) [A-Z]+")
 
 
-def run(
-    name: str,
-    doc: str,
-    main: Callable[[Args], int | None],
-    *,
-    optional: Optional | None = None,
-    options_first: bool = False,
-) -> int:
-    """Run a tool: parse sys.argv by `doc`, call `main`, turn every ending into its exit status.
-
-    `optional` and `options_first` are as for `parse`.  Returns the exit status: 0 done, 1 failure, 2 wrong
-    usage, 128+N interrupted by signal N.
-    """
-    try:
-        status = _run(name, doc, main, optional, options_first)
-        if sys.stdout:  # None if it was closed from the start
-            sys.stdout.flush()
-        return status
-    except UsageError as exc:
-        _say(f"{name}: {exc}\n{_short_usage(doc)}")
-        return 2
-    except PenError as exc:
-        _say(f"{name}: {exc}")
-    except BrokenPipeError:
-        _abandon_stdout()
-        return 128 + 13  # SIGPIPE
-    except KeyboardInterrupt:
-        _abandon_stdout()
-        return 128 + 2  # SIGINT
-    except OSError as exc:
-        where = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
-        _say(f"{name}: {where}{reason(exc)}")
-    except Exception as exc:  # a bug: the user still gets one line, not a traceback
-        _say(f"{name}: internal error: {type(exc).__name__}: {exc}")
-    _abandon_stdout()
-    return 1
-
-
-def _run(
-    name: str, doc: str, main: Callable[[Args], int | None], optional: Optional | None, options_first: bool
-) -> int:
-    args = parse(doc, sys.argv[1:], optional=optional, options_first=options_first)
-    if args["--help"]:
-        print(doc.strip())
-        return 0
-    if args["--version"]:
-        print(name, VERSION)
-        return 0
-    return main(args) or 0
-
-
-def _say(text: str) -> None:
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # stderr is gone: there is nobody left to tell
-
-
-def _abandon_stdout() -> None:
-    """Keep Python from complaining, at exit, that what it still has for stdout can not be written."""
-    try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.close(null)
-    except OSError:
-        pass
-
-
-def _short_usage(doc: str) -> str:
+def short_usage(doc: str) -> str:
+    """The usage patterns of `doc`."""
     start = doc.lower().index("usage:")
     return doc[start:].partition("\n\n")[0].rstrip()
 
@@ -108,7 +41,7 @@ def parse(
 ) -> Args:
     """What was typed, by the names in `doc`.  Raises UsageError with one line that says what is wrong.
 
-    `--help` and `--version` win over everything else wrong with the line.  With `options_first` the first
+    `--help` and `--version` win over whatever is wrong after them.  With `options_first` the first
     word that is not an option ends them.
     """
     words = _Words(doc, optional or {}, options_first)
@@ -123,7 +56,13 @@ def parse(
     try:
         return dict(docopt(doc, words.normal_form(), default_help=False))
     except docopt_exit:
-        raise UsageError(words.complaint()) from None
+        raise UsageError(words.complaint(_needed(doc))) from None
+
+
+def _needed(doc: str) -> list[str]:
+    """The usage patterns of `doc` without all that may be left out."""
+    patterns = short_usage(doc).splitlines()[1:]
+    return [_LEFT_OUT_OR_NOT.sub("", pattern) for pattern in patterns if "--help" not in pattern]
 
 
 def _load_docopt() -> tuple[Callable[..., Any], type[BaseException]]:
@@ -156,7 +95,7 @@ class _Words:
         self.given: list[str] = []
         self.values: dict[str, list[str]] = {}
         self.rest: list[str] = []
-        for line in _OPTION_LINE.findall(doc):
+        for line in ["--help", "--version", *_OPTION_LINE.findall(doc)]:
             self._declare(line.replace(",", " ").replace("=", " ").split())
 
     @property
@@ -221,6 +160,8 @@ class _Words:
     def _add(self, name: str, value: str | None = None) -> None:
         name = self.same[name]
         self.given.append(name)
+        if value == "":  # an empty variable of a script, most likely; nothing that an option takes is empty
+            raise UsageError(f"option {name} needs a value")
         if value is not None:
             self.values.setdefault(name, []).append(value)
 
@@ -230,18 +171,22 @@ class _Words:
         for name in dict.fromkeys(self.given):
             if name in self.values:
                 values = self.values[name] if name in self.repeated else self.values[name][-1:]
-                words += [part for value in values for part in _join(name, value)]
+                words += [_joined(name, value) for value in values]
             else:
                 words += [name] * (self.given.count(name) if name in self.repeated else 1)
         dashed = any(word.startswith("-") and word != "-" for word in self.rest)
         return [*words, *(["--"] if dashed else []), *self.rest]
 
-    def complaint(self) -> str:
-        """One line for words that docopt could not match: by then only their number can be wrong."""
-        if not self.rest:
+    def complaint(self, needed: list[str]) -> str:
+        """One line for words that docopt could not match: by then something is missing, or too much."""
+        for option in _NEEDED.findall(needed[0]):
+            if option not in self.given:
+                return f"option {option} is missing"
+        if len(self.rest) < min(pattern.count("<") for pattern in needed):
             return "too few arguments"
         return "wrong arguments: " + " ".join(self.rest)
 
 
-def _join(name: str, value: str) -> list[str]:
-    return [f"{name}={value}"] if name.startswith("--") else [name, value]
+def _joined(name: str, value: str) -> str:
+    """In one word: a value of its own could be taken for an option."""
+    return f"{name}={value}" if name.startswith("--") else name + value

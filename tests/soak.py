@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.nameserver import NameServer, Reply, named  # noqa: E402
 
-from penlib.usage import Args, run  # noqa: E402
+from penlib.frame import run  # noqa: E402
+from penlib.usage import Args  # noqa: E402
 
 MEGABYTE = 1 << 20
 GROWTH = 8 * MEGABYTE

@@ -5,7 +5,7 @@ Every function that checks raises UsageError naming the word at fault.
 
 import re
 
-from penlib import acl, address
+from penlib import acl, address, errors
 from penlib.errors import PenError, UsageError
 
 PREFIX = "do_cmd: "
@@ -15,8 +15,17 @@ INTEGER = re.compile(r"-?[0-9]{1,18}")
 WORD = re.compile(r"[^ \t\n\v\f\r]+")
 
 
+ERRORS = (PREFIX, "Exit is not enabled", "unable to ")
+"""How replies that are errors begin; a `Connection N out of range` is one, too."""
+
+
 class CommandError(PenError):
     """A command that can't be carried out.  Its text is the whole reply."""
+
+
+def is_error(reply: str) -> bool:
+    """Whether a reply says that the command was not carried out."""
+    return reply.startswith(ERRORS) or (reply.startswith("Connection ") and reply.endswith(" out of range"))
 
 
 def none(args: list[str]) -> None:
@@ -70,6 +79,4 @@ def list_number(word: str) -> int:
 def shown(text: str, limit: int = 0) -> str:
     """`text` as it may stand in one line of a message: what is not printable as an escape, and no longer
     than `limit` characters if that is not 0."""
-    cut = text if not limit or len(text) <= limit else text[:limit] + "..."
-    visible = (c if c.isprintable() or c == "\t" else f"\\x{ord(c) & 0xFF:02x}" for c in cut)
-    return "".join(visible)
+    return errors.shown(text if not limit or len(text) <= limit else text[:limit] + "...")

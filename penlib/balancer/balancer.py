@@ -9,15 +9,15 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from penlib import clock, process, sockets
+from penlib import clock, files, process, sockets
 from penlib.address import Endpoint
 from penlib.balancer import config, status
 from penlib.balancer.control import Control
 from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
-from penlib.balancer.endpoints import check_path, protocol
+from penlib.balancer.endpoints import check_path, penlogd_of, protocol
 from penlib.balancer.executor import Executor
-from penlib.balancer.journal import Journal, check_target
+from penlib.balancer.journal import Journal
 from penlib.balancer.listeners import Listeners
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
@@ -121,12 +121,15 @@ class Pen:
         if self.certificates:
             self.certificates.load()
         self._limit_descriptors()
+        self._check_control()
+        self._listeners.resolve()
+        self._take_signals()
         if self.dsr.interface:
             self._warn_of_options_for_connections()
             self.dsr.open(self.options.listen, self.protocol)
         else:
             self._listeners.open(user)
-        if self.options.control and self._may_be_controlled():
+        if self.options.control:
             self._listeners.open_control(user)
         if self.options.pid_file:
             self._pid_file = process.PidFile(self.options.pid_file)
@@ -187,21 +190,22 @@ class Pen:
             if given:
                 self.reporter.warn(f"option {name}: does nothing with direct server return")
 
-    def _may_be_controlled(self) -> bool:
-        if os.geteuid() == 0 and not self.options.user:
+    def _check_control(self) -> None:
+        """As root nobody controls us, unless that is what -u asks for."""
+        if self.options.control and os.geteuid() == 0 and not self.options.user:
             self.reporter.warn("Won't open control port running as root; use -u to run as different user")
             self.options.control = None
-            return False
-        return True
 
     def enter(self) -> None:
-        """Inside the jail and as the user: open the log, take signals.  Raises PenError."""
+        """Inside the jail and as the user: open the log.  Raises PenError."""
         self._where.confined()
         if self._where.jail and self.certificates:
             self.certificates.confined()
         self.settings.config = self._where.inside(self.options.config)
         self.running = True
         self._open_first_log()
+
+    def _take_signals(self) -> None:
         process.Signals(
             self.loop,
             {
@@ -290,7 +294,7 @@ class Pen:
         if not name:
             return
         try:
-            config.replace(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
+            files.replace(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
         except PenError as exc:
             self.reporter.warn(str(exc))
 
@@ -375,7 +379,7 @@ class Pen:
         if self.running:
             self.journal.open(name, self.path(name))
         else:
-            check_target(name)
+            penlogd_of(name)  # raises for a bad address
             self._log = name
 
     def close_log(self) -> None:
@@ -388,7 +392,7 @@ class Pen:
         if self.running and endpoint != self.options.listen:
             if self.dsr.interface:
                 raise UsageError("not with direct server return")
-            self._listeners.move(endpoint, self._where.jail)
+            self._listeners.move(endpoint, self._where)
         self.options.listen = endpoint
 
     def end_connection(self, number: int) -> None:

@@ -21,9 +21,6 @@ from penlib.balancer.settings import LEAST, SSL_OPTIONS
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError, UsageError
 
-ERRORS = (PREFIX, "Exit is not enabled", "unable to ")
-"""How replies that are errors begin; a `Connection N out of range` is one, too."""
-
 MECHANISMS = ("epoll", "kqueue", "poll", "select")
 
 
@@ -40,11 +37,6 @@ class Command(NamedTuple):
     def usage(self) -> str:
         """Name and arguments."""
         return f"{self.name} {self.args}".rstrip()
-
-
-def is_error(reply: str) -> bool:
-    """Whether a reply says that the command was not carried out."""
-    return reply.startswith(ERRORS) or (reply.startswith("Connection ") and reply.endswith(" out of range"))
 
 
 def find(words: list[str]) -> tuple[Command, list[str]]:

@@ -4,18 +4,15 @@ A file is first read whole, includes and all, so that a re-read knows which acce
 of it takes effect.  A line that is wrong is said, with its number, and the rest still counts.
 """
 
-import contextlib
-import os
 import shlex
-import stat
 from typing import NamedTuple
 
-from penlib import clock, process
+from penlib import clock, files, process
 from penlib.address import ServerSpec
 from penlib.balancer import arguments, commands
-from penlib.balancer.arguments import shown
+from penlib.balancer.arguments import is_error, shown
 from penlib.balancer.steered import Steered
-from penlib.errors import PenError, UsageError, failed
+from penlib.errors import PenError, UsageError
 from penlib.loop import MECHANISMS
 from penlib.version import VERSION
 
@@ -25,9 +22,6 @@ DEPTH = 8
 OF_COMMAND_LINE = ("address", "port", "max", "hard", "weight", "prio")
 """What the command line says of its servers, and a file at start does not change."""
 
-
-MODE = 0o640
-"""Of files that are new."""
 
 MESSAGE_LIMIT = 200
 """Characters of a message about a line, which may hold anything."""
@@ -99,7 +93,7 @@ def apply(pen: Steered, lines: list[Line]) -> list[str]:
         except PenError as exc:
             wrong.append(f"{line.where}: {shown(str(exc), MESSAGE_LIMIT)}")
         else:
-            if reply and commands.is_error(reply):
+            if reply and is_error(reply):
                 wrong.append(f"{line.where}: {shown(reply, MESSAGE_LIMIT)}")
     return wrong
 
@@ -152,51 +146,13 @@ def write(pen: Steered, name: str) -> None:
     """
     path = pen.path(name)
     text = "\n".join([f"# {command_line(pen, path)}", *_lines(pen)]) + "\n"
-    replace(path, text.encode("utf-8", "surrogateescape"), name)
+    files.replace(path, text.encode("utf-8", "surrogateescape"), name)
 
 
 def _lines(pen: Steered) -> list[str]:
     stamp = clock.date(clock.now())
     saved = [line for command in commands.ROWS for line in command.saved(pen)]
     return [f"# Written by pen {VERSION} {stamp}", *saved]
-
-
-def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; mode and owner of an older file are kept, and so is a
-    link to it.  What is no file (/dev/null) is written to.
-
-    Raises PenError `WHAT: why`.
-    """
-    try:
-        old = None
-        with contextlib.suppress(FileNotFoundError):
-            old = os.stat(path)
-        if old is None or stat.S_ISREG(old.st_mode):
-            _rename_new(os.path.realpath(path), data, old)
-        else:
-            with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "wb") as file:
-                file.write(data)
-    except OSError as exc:
-        raise failed(what, exc) from exc
-
-
-def _rename_new(path: str, data: bytes, old: os.stat_result | None) -> None:
-    """Write a new file and call it `path`, in place of one that was as `old` says.  Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # of a pen that was killed; nobody else's is written to
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            if old:
-                with contextlib.suppress(PermissionError):
-                    os.fchown(fd, old.st_uid, old.st_gid)
-            os.fchmod(fd, stat.S_IMODE(old.st_mode) if old else MODE)
-            file.write(data)
-        os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
 
 
 def command_line(pen: Steered, path: str) -> str:

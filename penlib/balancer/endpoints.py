@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
+from penlib import address
 from penlib.address import Endpoint, ServerSpec
 from penlib.balancer.settings import Options
 from penlib.errors import UsageError
 
-LOOPBACK = "127.0.0.1"
-"""Where a control port without a host listens."""
+LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
+"""Where a control port without a host listens; the second only if there is IPv6."""
 
 
 def protocol(options: Options) -> str:
@@ -32,3 +33,9 @@ def spec_of(word: str, parse: Callable[[str], ServerSpec], needs_port: bool = Tr
     if needs_port and not spec.endpoint.path and not spec.endpoint.port:
         raise UsageError(f"bad address '{word}': no port")
     return spec
+
+
+def penlogd_of(name: str) -> Endpoint | None:
+    """The penlogd that a log target names, if it has a colon and no slash; None if it is a file.  Raises
+    UsageError."""
+    return address.target(name, "udp") if ":" in name and "/" not in name else None

@@ -12,8 +12,9 @@ import socket
 from collections import deque
 from typing import Protocol
 
-from penlib import address, clock, records
+from penlib import clock, records
 from penlib.address import Endpoint
+from penlib.balancer.endpoints import penlogd_of
 from penlib.balancer.relay import ALL
 from penlib.dns import Answer, Lookups
 from penlib.errors import PenError, failed, reason
@@ -62,10 +63,9 @@ class Journal:
         """Log to `name` from now on: HOST:PORT, or else the file at `path`.  On failure (PenError) nothing
         changes."""
         target: Target
-        if is_penlogd(name):
-            target = DatagramTarget(
-                address.target(name, "udp"), name, self._loop, self._lookups, self._reporter
-            )
+        penlogd = penlogd_of(name)
+        if penlogd:
+            target = DatagramTarget(penlogd, name, self._loop, self._lookups, self._reporter)
         else:
             target = FileTarget(name, path, self._loop, self._reporter)
         self.close()
@@ -86,17 +86,6 @@ class Journal:
         if self._target:
             self._target.close()
         self.name, self._target = "", None
-
-
-def check_target(name: str) -> None:
-    """Raises UsageError for what can't be the address of a penlogd, but has to be one."""
-    if is_penlogd(name):
-        address.target(name, "udp")
-
-
-def is_penlogd(name: str) -> bool:
-    """Whether a log target names a penlogd: it has a colon and does not begin with a slash."""
-    return ":" in name and not name.startswith("/")
 
 
 class FileTarget:

@@ -4,12 +4,13 @@ import os
 import socket
 
 from penlib import process, sockets
-from penlib.address import Endpoint
+from penlib.address import Endpoint, Place
 from penlib.balancer.control import Control
-from penlib.balancer.endpoints import LOOPBACK, check_path, protocol
+from penlib.balancer.endpoints import LOOPBACK, LOOPBACK6, check_path, protocol
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
+from penlib.balancer.whereabouts import Whereabouts
 from penlib.errors import PenError
 
 CONTROL_MODE = 0o600
@@ -28,42 +29,46 @@ class Listeners:
         self._names = names
         self._traffic = traffic
         self._control = control
-        self._sockets: list[str] = []
-        """Absolute paths of our Unix sockets, as named outside."""
+        self._listener = self._controller = ""
+        """Absolute paths of our Unix sockets, as named outside of any jail; empty where there is none."""
+
+    def resolve(self) -> None:
+        """Look up the names of where it will be.  Raises PenError."""
+        for endpoint in (self._options.listen, self._options.control):
+            if endpoint and endpoint.host:
+                self._names.resolve(endpoint)
 
     def open(self, user: process.User | None) -> None:
         """Listen for clients; a Unix socket is given to `user`.  Raises PenError."""
         assert self._options.listen
         self._traffic.listen(self._bound(self._options.listen))
-        self._own(self._options.listen, user)
+        self._listener = _given(self._options.listen, user)
 
     def open_control(self, user: process.User | None) -> None:
         """Listen for penctl.  Raises PenError."""
         endpoint = self._options.control
         assert endpoint
-        listening = sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE)
-        if endpoint.host == LOOPBACK:
-            listening += _loopback6(endpoint.port, self._settings.backlog)
-        self._control.listen(listening)
-        self._own(endpoint, user)
+        places = self._places(endpoint)
+        if places and endpoint.host == LOOPBACK:
+            places = [*places, Place(socket.AF_INET6, (LOOPBACK6, endpoint.port))]
+        self._control.listen(sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE, places))
+        self._controller = _given(endpoint, user)
 
-    def move(self, endpoint: Endpoint, jail: str) -> None:
-        """Listen at `endpoint` instead, while running and confined to `jail`.  Raises PenError, and then
-        nothing has changed."""
+    def move(self, endpoint: Endpoint, where: Whereabouts) -> None:
+        """Listen at `endpoint` instead, while running.  Raises PenError, and then nothing has changed."""
         old = self._options.listen
+        there = endpoint._replace(path=where.path(endpoint.path)) if endpoint.path else endpoint
         try:
-            listening = self._bound(endpoint)
+            listening = self._bound(there)
         except PenError:
             # The old one may be in the way of the new (a wildcard and one of its addresses).
-            if not old or old.port != endpoint.port:
+            if not old or not old.port or old.port != endpoint.port:
                 raise
             listening = self._bound_instead(old, endpoint)
         self._traffic.listen(listening)
-        if old and old.path:
-            path = os.path.abspath(old.path)
-            process.remove_socket(path, jail)
-            self._sockets = [other for other in self._sockets if other != path]
-        self._own(endpoint, None)
+        if self._listener:
+            process.remove_socket(self._listener, where.jail)
+        self._listener = where.jail + there.path if there.path else ""
 
     def _bound_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
         self._traffic.listen([])
@@ -75,27 +80,25 @@ class Listeners:
 
     def _bound(self, endpoint: Endpoint) -> list[socket.socket]:
         check_path(endpoint, protocol(self._options))
-        places = self._names.places(endpoint) if endpoint.host else None
+        places = self._places(endpoint)
         if self._options.udp:
             return sockets.bind(endpoint, socket.SOCK_DGRAM, places)
         return sockets.listen(endpoint, self._settings.backlog, LISTENER_MODE, places)
 
-    def _own(self, endpoint: Endpoint, user: process.User | None) -> None:
-        """Remember a Unix socket for the end, and give it to `user`."""
-        if endpoint.path:
-            self._sockets.append(os.path.abspath(endpoint.path))
-            if user:
-                os.chown(endpoint.path, *user.owner)
+    def _places(self, endpoint: Endpoint) -> list[Place] | None:
+        return self._names.places(endpoint) if endpoint.host else None
 
     def remove_files(self, jail: str) -> None:
         """Remove the Unix sockets."""
-        for path in self._sockets:
-            process.remove_socket(path, jail)
+        for path in (self._listener, self._controller):
+            if path:
+                process.remove_socket(path, jail)
 
 
-def _loopback6(port: int, backlog: int) -> list[socket.socket]:
-    """A bare control port on IPv6, if there is any."""
-    try:
-        return sockets.listen(Endpoint("::1", port), backlog)
-    except PenError:
-        return []
+def _given(endpoint: Endpoint, user: process.User | None) -> str:
+    """The absolute path of a Unix socket, now given to `user`; empty if it is none."""
+    if not endpoint.path:
+        return ""
+    if user:
+        os.lchown(endpoint.path, *user.owner)
+    return os.path.abspath(endpoint.path)

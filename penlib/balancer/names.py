@@ -28,6 +28,10 @@ class Names:
             raise answer
         return answer if answer is not None else resolve(endpoint, self._kind)
 
+    def resolve(self, endpoint: Endpoint) -> None:
+        """Resolve now, for who asks for its places until the next prefetch.  Raises PenError."""
+        self._answers[endpoint] = resolve(endpoint, self._kind)
+
     def prefetch(self, endpoints: Iterable[Endpoint], then: Callable[[], None]) -> None:
         """Look all of `endpoints` up in the background; when that is done, call `then`, for which their
         answers are there."""

@@ -15,6 +15,7 @@ Not here: who is joined with whom (tcp), what the bytes mean (taps: most of them
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -40,6 +41,9 @@ BULK_LEAST = 16 * 1024
 """A splice that moves less than this was not worth it: back to plain copies."""
 
 SPLICE_FLAGS = getattr(os, "SPLICE_F_MOVE", 0) | getattr(os, "SPLICE_F_NONBLOCK", 0)
+NO_SPLICE = {errno.EINVAL, errno.ENOMEM, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Errors of splice that say nothing about the socket: plain copies will do."""
+
 SIOCOUTQ = 0x5411
 """ioctl, tcp(7): bytes in the send queue that the peer has not acknowledged."""
 
@@ -394,9 +398,12 @@ class Relay:
         except BlockingIOError:
             self.pipes.give(pipe)
             return
-        except OSError:
+        except OSError as exc:
             pipe.close()
-            self._read_with(fd, self._reader(fd))  # a reset will be met there again
+            if exc.errno in NO_SPLICE:
+                self._read_with(fd, self._reader(fd))
+            else:
+                self._reset(fd)  # the socket tells it once: a read would find an ordinary end
             return
         if not size:
             self.pipes.give(pipe)

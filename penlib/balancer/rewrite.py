@@ -14,10 +14,10 @@ Not here: framing (http, httpanswers), what is added (forwarded), the connection
 
 from collections.abc import Callable
 
-from penlib import http, httpanswers
+from penlib import http, httpanswers, httphead
 from penlib.balancer.connection import Connection
 from penlib.balancer.relay import ALL, Relay, Tap
-from penlib.forwarded import Forwarded
+from penlib.forwarded import LONGEST, Forwarded, begins_forwarded_field
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httpanswers import Answers
 from penlib.httphead import Head
@@ -25,8 +25,8 @@ from penlib.httphead import Head
 OUTSTANDING = 1000
 """Unanswered requests of one client; one who sends more waits until half of them are answered."""
 
-_BETWEEN = (http.REQUEST_LINE, http.FIELDS)
-"""Where the framing is lost before anything of a request has been passed on."""
+_BETWEEN = (http.UNDECIDED, http.REQUEST_LINE, http.FIELDS)
+"""Where the framing is lost before anything of a request, but for the first line, has been passed on."""
 
 FOLLOWED = ALL - 1
 """`unseen` of a tap that need see nothing more, but be told of the end."""
@@ -67,11 +67,16 @@ class Rewriter:
         self.waits = False
         """Something waits for the server: answers are to be reported to `progress`."""
 
-    def step_back(self) -> None:
-        """Nothing is left to do: this is not HTTP, or no longer."""
-        self._relay.tap(self._connection.down, self._lookers[0])
+    def step_back(self, doubtful: "Doubtful | None" = None) -> None:
+        """Nothing is left to do: this is not HTTP, or no longer; perhaps but for a `doubtful` client."""
+        self._relay.tap(self._connection.down, doubtful or self._lookers[0])
         self._relay.tap(self._connection.up, self._lookers[1])
         self._resume()
+
+    def forged(self) -> None:
+        """A doubtful client says itself where it comes from."""
+        self._invalid = Invalid(b"", httphead.BAD_REQUEST, "X-Forwarded field after a sloppy request line")
+        self._later(self._close)
 
     def lost(self, invalid: Invalid, spoilt: bool) -> None:
         """The client has sent what is no request."""
@@ -198,8 +203,7 @@ class Requests:
                     spoilt = False
                 self._rewriter.lost(event, spoilt)
             elif isinstance(event, Opaque):
-                parts.append(self._rest_of(event.raw))
-                self._rewriter.step_back()
+                parts.append(self._doubt(event.raw))
             else:
                 parts.append(event.raw)
         if unanswered >= OUTSTANDING:
@@ -208,6 +212,12 @@ class Requests:
             parts.append(parser.held[self._ahead :])
             self._ahead = len(parser.held)
         return b"".join(parts)
+
+    def _doubt(self, raw: bytes) -> bytes:
+        """What passes of the beginning of a connection that is not HTTP."""
+        doubtful = Doubtful(self._rewriter, self._looker)
+        self._rewriter.step_back(doubtful)
+        return self._rest_of(doubtful.passed(raw))
 
     def _rest_of(self, raw: bytes) -> bytes:
         rest, self._ahead = raw[self._ahead :], 0
@@ -235,6 +245,61 @@ class Requests:
         self._parser.skip(size)
         if self._looker:
             self._looker.skip(size)
+
+    def finish(self) -> None:
+        if self._looker:
+            self._looker.finish()
+
+
+class Doubtful:
+    """The tap of a client whose first line is none of HTTP/1, but perhaps near enough for a lenient server.
+
+    What it sends passes untouched, but not with a field that servers take for pen's word: then it is closed.
+    """
+
+    __slots__ = ("_closed", "_looker", "_rewriter", "_sure", "_tail")
+
+    def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
+        self._rewriter = rewriter
+        self._looker = looker
+        self._tail = b""
+        """What has passed, as much as is needed: of the first line all."""
+        self._sure = False
+        """The first line is known to be near enough."""
+        self._closed = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self._looker and not self._closed:
+            self._looker.feed(data)
+        return self.passed(data)
+
+    def passed(self, data: bytes) -> bytes:
+        """What passes of `data`: all or nothing."""
+        if self._closed:
+            return b""
+        text = self._tail + data
+        if not self._sure:
+            sloppy = httphead.is_sloppy(text) if len(text) < http.HEAD_LIMIT else False
+            if sloppy is False:
+                self._rewriter.step_back()
+                return data
+            self._sure = bool(sloppy)
+        if self._sure and begins_forwarded_field(text):
+            self._closed = True
+            self._rewriter.forged()
+            return b""
+        self._tail = text[-LONGEST:] if self._sure else text
+        return data
+
+    def answered(self) -> None:
+        if self._looker:
+            self._looker.answered()
+
+    def unseen(self) -> int:
+        return 0
+
+    def skip(self, size: int) -> None:
+        """Nothing is: nothing passes unseen."""
 
     def finish(self) -> None:
         if self._looker:

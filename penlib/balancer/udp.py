@@ -232,7 +232,7 @@ class Udp:
             self._pass_answer if session.plain else self._pass_shown, session
         )
         if data is not None:
-            self._deliver(session, data)
+            self.loop.later(partial(self._deliver, session, data))  # once the log has its line
 
     def _pass_answer(self, session: Session, fd: int, mask: int) -> None:
         """The hot function of servers' datagrams."""

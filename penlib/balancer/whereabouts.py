@@ -10,7 +10,7 @@ class Whereabouts:
     """Of one pen, which will be confined to `jail`, or to nothing if that is empty."""
 
     def __init__(self, jail: str) -> None:
-        self._started_in = self._home = os.getcwd()
+        self._started_in = self._home = process.working_directory()
         """Where relative file names begin: the directory that pen was started in, or the jail's root."""
         self._wanted = jail
         self.jail = ""

@@ -87,8 +87,8 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("words", "wrong"),
         [
-            ([], "too few arguments"),
-            (["10.0.0.1:log"], "wrong arguments"),
+            ([], "option -p is missing"),
+            (["10.0.0.1:log"], "option -p is missing"),
             (["-p"], "option -p needs a value"),
             (["-p", "pen.log", "nocolon"], "'nocolon'"),
             (["-p", "pen.log", ":log"], "':log'"),

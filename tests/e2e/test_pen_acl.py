@@ -97,6 +97,17 @@ class TestClients:
         assert pen.client(source=A).ended()
         assert server.accepted == 0
 
+    @pytest.mark.parametrize("odd", [False, True], ids=["", "odd"])
+    def test_the_denied_cost_nothing_however_high_their_descriptors(self, lab, odd):
+        """Theirs may be the highest that pen ever had, and are closed without having been waited for."""
+        pen = lab.pen("-O", f"acl 0 deny {A}", servers=lab.backends(1))
+        if odd:
+            lab.client(pen.control)
+        for _ in range(35):
+            assert pen.client(B).line() == "s0"
+            assert pen.ask(A) == ""
+        assert "error" not in pen.err
+
     def test_the_denied_go_to_the_abuse_server(self, lab):
         server, abuse = lab.backends(2)
         pen = lab.pen("-B", str(abuse), "-O", f"acl 0 deny {A}", servers=[server])
@@ -130,11 +141,12 @@ class TestClients:
         assert pen.ask(A) == ""
         assert emergency.accepted == 1
 
-    def test_clients_on_a_unix_socket_are_no_matter_of_addresses(self, lab):
-        pen = lab.pen(
-            "-O", "acl 0 deny 127.0.0.1", listen=f"{lab.directory}/in.sock", servers=lab.backends(1)
-        )
+    @pytest.mark.parametrize("entry", ["deny 127.0.0.1", "permit 10.0.0.1", "permit ::1"])
+    def test_clients_on_a_unix_socket_are_no_matter_of_addresses(self, lab, entry):
+        """Nor is penctl there, which such a list would lock out."""
+        pen = lab.pen("-O", f"acl 0 {entry}", listen=f"{lab.directory}/in.sock", servers=lab.backends(1))
         assert pen.ask() == "s0"
+        assert pen.command("pid") == f"{pen.pid}\n"
 
 
 class TestServers:

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 from support.network import mounted, names, sysctl
+from support.pen import control_options
 from support.ports import free_port, listening_hosts, listens
 from support.programs import needs
 
@@ -111,6 +112,17 @@ class TestListener:
         """The original shared it silently."""
         pen = lab.pen(servers=lab.backends(1))
         assert refused(lab, 1, pen.listen, "127.0.0.1:1").endswith("Address already in use")
+
+    @needs("ipv6")
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_a_control_port_in_use_is_an_error(self, lab, host):
+        """It is on both loopback addresses, so both must be free."""
+        server = lab.backend(host=host)
+        complaint = refused(
+            lab, 1, *control_options(str(server.port)), f"127.0.0.1:{free_port()}", "127.0.0.1:1"
+        )
+        assert str(server.port) in complaint
+        assert complaint.endswith("Address already in use")
 
     def test_a_port_just_left_is_free(self, lab):
         pen = lab.pen(servers=lab.backends(1))

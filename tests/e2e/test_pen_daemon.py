@@ -91,6 +91,22 @@ class TestBackground:
         with Client(f"{lab.directory}/ctl") as control:
             assert control.send(b"servers\n").rest().startswith(b"0 addr ")
 
+    @needs("root")
+    @pytest.mark.parametrize("jail", ["", "jail"])
+    def test_moving_to_a_unix_socket_by_a_relative_name(self, lab, jail):
+        """It is where it would be had pen been started with it, or in the jail; nothing is left behind."""
+        place = lab.directory / jail
+        place.mkdir(exist_ok=True)
+        confined = ["-j", jail] if jail else []
+        words = ["-p", "pen.pid", *control_options("./ctl"), *confined]
+        pid = lab.daemon(*words, f"127.0.0.1:{free_port()}", lab.backend())
+        for name in ("in", "other"):
+            assert lab.penctl(f"{lab.directory}/ctl", "listen", f"./{name}") == (0, f"./{name}\n", "")
+            assert ask(f"{place}/{name}") == "s0"
+        assert not (place / "in").exists()
+        assert daemons.end(pid) == 0
+        assert not (place / "other").exists()
+
     @pytest.mark.parametrize(
         ("words", "named", "why"),
         [
@@ -124,6 +140,13 @@ class TestBackground:
         assert line.endswith(why)
         with pytest.raises(ConnectionRefusedError):
             Client(("127.0.0.1", int(listen.rpartition(":")[2])))
+
+    def test_a_working_directory_that_was_removed(self, lab, listen):
+        gone = lab.directory / "gone"
+        gone.mkdir()
+        words = " ".join([*lab.tool("pen"), listen, "127.0.0.1:1"])
+        done = lab.run_words(["sh", "-c", f"rmdir {gone}; exec {words}"], cwd=gone)
+        assert done == (1, "", "pen: working directory: No such file or directory\n")
 
     def test_no_pid_file_stays_behind_when_it_cannot_start(self, lab):
         done = lab.run("pen", "-p", "pen.pid", lab.backend(), "127.0.0.1:1")
@@ -199,6 +222,20 @@ class TestPidFile:
         assert pen.stop() == 0
         assert (lab.directory / "pen.pid").read_text() == "4321\n"
 
+    @needs("root")
+    @pytest.mark.parametrize("minor", [3, 7], ids=["null", "full"])
+    def test_a_device_is_never_replaced(self, lab, listen, minor):
+        """-p /dev/null must not take that away from everybody else; nor must -w, nor the command write."""
+        device = lab.directory / "device"
+        os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, minor))
+        pen = lab.pen("-w", device, servers=lab.backends(1))
+        pen.send_signal(signal.SIGUSR1)
+        said = pen.command(f"write {device}")
+        assert ("No space left on device" in said) == (minor == 7)
+        done = lab.run("pen", "-p", device, listen, "127.0.0.1:1")
+        assert done.code == (0 if minor == 3 else 1)
+        assert stat.S_ISCHR(device.stat().st_mode)
+
     def test_one_that_is_gone_already(self, lab):
         pen = lab.pen("-p", "pen.pid", servers=lab.backends(1))
         (lab.directory / "pen.pid").unlink()
@@ -208,6 +245,12 @@ class TestPidFile:
 
 @needs("root")
 class TestUser:
+    def test_a_pid_file_that_is_no_longer_ours_is_left_also_where_it_can_not_be_removed(self, lab, listen):
+        pid = lab.daemon("-u", "nobody", "-p", "pen.pid", listen, lab.backend())
+        lab.write("pen.pid", "4321\n")
+        assert daemons.end(pid) == 0
+        assert (lab.directory / "pen.pid").read_text() == "4321\n"
+
     def test_all_ids_and_groups(self, lab, listen, address):
         lab.directory.chmod(0o777)
         pid = lab.daemon("-u", "nobody", "-p", "pen.pid", listen, lab.backend())
@@ -316,6 +359,14 @@ class TestJail:
         assert daemons.root_directory(pid) == str(jail)
         assert daemons.working_directory(pid) == str(jail)
         assert ask(address) == "s0"
+
+    @pytest.mark.parametrize("typed", ["jail", "./jail/", "jail/../jail"])
+    def test_the_pid_file_is_removed_if_it_is_inside_and_emptied_if_it_is_not(self, lab, jail, listen, typed):
+        for name, left in [("jail/pen.pid", None), ("pen.pid", "")]:
+            pid = lab.daemon("-j", typed, "-p", name, listen, lab.backend(), pid_file=name)
+            assert daemons.end(pid) == 0
+            path = lab.directory / name
+            assert (path.read_text() if path.exists() else None) == left
 
     def test_which_names_are_outside_and_which_inside(self, lab, jail, listen, address):
         lab.write("pen.cfg", "timeout 7\n")
@@ -492,6 +543,24 @@ class TestSignals:
 
 
 class TestDebug:
+    def test_a_stderr_that_nobody_reads_never_blocks_us(self, lab, listen, address):
+        """What it does not take is counted, and said when it does again."""
+        reading, writing = os.pipe()
+        pen = lab.spawn([*lab.tool("pen"), "-f", "-ddd", listen, str(lab.backend())], stderr=writing)
+        os.close(writing)
+        wait_until(lambda: listens(pen.pid, address[1]))
+        for _ in range(100):
+            with Client(address) as client:
+                assert client.line() == "s0"
+                assert client.talk(b"x" * 2000) == b"x" * 2000
+        with open(reading, "rb", buffering=0) as pipe:
+            pipe.read(1 << 20)
+            with Client(address) as client:
+                assert client.line() == "s0"
+            said = b""
+            while b"messages lost: standard error did not take them\n" not in said:
+                said += pipe.read(1 << 16)
+
     def test_to_stderr_in_the_foreground(self, lab):
         pen = lab.pen("-d", servers=lab.backends(1))
         assert pen.ask() == "s0"

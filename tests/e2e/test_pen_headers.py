@@ -82,6 +82,14 @@ class TestRealServers:
         done = run(["curl", "-sS", "-I", url])
         assert done.out.startswith("HTTP/1.1 200")
 
+    @needs("nginx")
+    @pytest.mark.parametrize("line", [b"GET  / HTTP/1.1", b"\rGET / HTTP/1.1", b"GET / HTTP/1.10"])
+    def test_a_line_that_only_nginx_takes_for_http_is_no_way_to_lie(self, lab, line):
+        pen = lab.pen("-H", servers=[nginx(lab, says=SAYS)])
+        honest, liar = pen.client(), pen.client()
+        assert honest.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n").rest()
+        assert liar.send(line + b"\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").rest() == b""
+
     @needs("apache2", "curl")
     def test_apache(self, lab):
         lab.write("index.html", "apache")
@@ -203,12 +211,14 @@ class TestUpgrade:
 
 class TestRefused:
     @pytest.mark.parametrize("size", [70_000, 20 * MB])
-    def test_a_head_of_more_than_64_kib(self, lab, size):
+    @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nA: ", b"GET /"], ids=["field", "first line"])
+    def test_a_head_of_more_than_64_kib(self, lab, head, size):
         """The client reads the answer even if it was still sending."""
         server = lab.backend(note)
         pen = lab.pen("-H", servers=[server])
         client = pen.client()
-        sender = threading.Thread(target=client.send, args=[b"GET / HTTP/1.1\r\nA: " + b"x" * size])
+        end = b" HTTP/1.1\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n"
+        sender = threading.Thread(target=client.send, args=[head + b"x" * size + end])
         sender.start()
         assert client.rest().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
         sender.join()

@@ -1,9 +1,12 @@
 """pen-ocsp, with openssl's own responder, and a pen that staples what comes of it."""
 
+import os
+import signal
+
 import pytest
 from support.certificates import Authority
 from support.ports import free_port, listens
-from support.programs import needs
+from support.programs import needs, tool
 from support.waiting import wait_until
 
 pytestmark = needs("openssl")
@@ -89,6 +92,18 @@ class TestFailures:
         hole = lab.hole()
         self.refused(lab, str(certificate.both), "-t", "1", "-u", f"http://{hole}", certificate.both)
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_ended_while_it_waits(self, lab, certificate, old, number):
+        temporary = lab.directory / "temporary"
+        temporary.mkdir()
+        words = [*tool("pen-ocsp"), "-u", f"http://{lab.hole()}", str(certificate.both)]
+        running = lab.spawn(words, env={**os.environ, "TMPDIR": str(temporary)})
+        wait_until(lambda: list(temporary.glob("*/issuer")))
+        running.send_signal(number)
+        assert running.wait() == 128 + number
+        assert running.err == ""
+        assert not list(temporary.iterdir())
+
     def test_a_certificate_that_it_does_not_know(self, lab, ca, certificate, port, old):
         respond(lab, ca, port)
         self.refused(lab, "unknown", certificate.both)
@@ -122,7 +137,7 @@ class TestFailures:
         path = lab.directory / "x.pem"
         if content:
             path.write_bytes(content)
-        self.refused(lab, "x.pem", path)
+        self.refused(lab, "x.pem" if content else "x.pem: No such file or directory", path)
 
     def test_no_pen(self, lab, ca, certificate, port):
         respond(lab, ca, port, certificate)

@@ -321,6 +321,13 @@ class TestLog:
         pen.log_contains(r"^127\.0\.0\.1 \d+ 127\.0\.0\.1 \.\.x{98}$")
         assert len(pen.log.splitlines()) == 3
 
+    def test_a_line_is_there_before_the_answer(self, udp):
+        """Also that of a first datagram, whose server is known only by the answer."""
+        pen = udp.start("-l", "pen.log", servers=udp.servers(1))
+        for number in range(1, 100):
+            udp.client(pen.address).ask()
+            assert len(pen.log.splitlines()) == number
+
     def test_names_the_server_that_answered(self, udp):
         pen = udp.start("-l", "pen.log", servers=[udp.nobody(), udp.server(host="127.0.0.9")])
         udp.client(pen.address).ask(b"once")

@@ -70,10 +70,9 @@ def test_wrong_usage(lab, words, named):
     refused(lab.run("pen", *words), *named)
 
 
-def test_windows_services_are_not_supported(lab):
-    done = lab.run("pen", "-i", "service")
-    assert done.code == 2
-    assert "not supported" in done.err.splitlines()[0]
+@pytest.mark.parametrize("words", [["service"], [], ["-f", "10000"]], ids=" ".join)
+def test_windows_services_are_not_supported(lab, words):
+    refused(lab.run("pen", "-i", *words), "-i", "not supported")
 
 
 @pytest.mark.parametrize("words", OBSOLETE, ids=" ".join)

@@ -372,9 +372,22 @@ def test_a_head_has_at_most_64_kib(before, after):
 
 
 @pytest.mark.parametrize(
-    "long", [b"\r\n" * 32768, FILL, b"GET /" + FILL, b"GET /" + FILL + b" HTTP/1.1\r\n\r\n"]
+    "long",
+    [
+        b"\r\n" * 32768,
+        b"\r\n" * 32766 + b"GET ",
+        b"GET /" + FILL,
+        b"GET /" + FILL + b" HTTP/1.1\r\n\r\n",
+    ],
 )
-def test_a_first_line_that_does_not_end_is_no_request(long):
+def test_a_first_line_that_may_still_be_one_is_no_way_round_the_limit(long):
+    assert events_of(long) == [Invalid(long, 431, "head too long")]
+
+
+@pytest.mark.parametrize(
+    "long", [FILL, FILL + b" / HTTP/1.1\r\n\r\n", b"x" * 4097 + b" / HTTP/1.1\r\n\r\n", b"GET / " + FILL]
+)
+def test_a_long_first_line_that_is_none(long):
     assert events_of(long) == [Opaque(long)]
 
 
@@ -466,6 +479,7 @@ def test_every_move_of_the_table_is_made():
     for state, data in WAYS.items():
         if state not in (http.UNDECIDED, http.OPAQUE, http.LOST):
             parse([data], Watched)[0].became_opaque()
+    parse([b"GET /" + FILL], Watched)
     assert made == {(state, to) for state, moves in http.MOVES.items() for to in moves}
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from penlib import clock, dnswire
 from penlib.dnswire import NOERROR, NXDOMAIN, SERVFAIL, Message, Record
-from penlib.lookups import SERVER_FAILURE, Lookups
-from penlib.namecache import NEGATIVE
+from penlib.lookups import NEGATIVE, SERVER_FAILURE, Lookups
 
 NOW = 1_700_000_000
 ADDRESS = ipaddress.ip_address("192.0.2.1").packed

@@ -130,6 +130,49 @@ def test_corpus(case):
             assert whole_requests(wire.to_server) == whole_requests(wanted)
 
 
+class TestSloppyFirstLine:
+    """Not HTTP, but lenient servers answer it: it passes, but not with a word about where it is from."""
+
+    LINES = (
+        *(b"GET  / HTTP/1.1", b"GET /  HTTP/1.1", b"GET / HTTP/1.1 ", b"GET / HTTP/1.10", b"GET / HTTP/1.01"),
+        *(b"\rGET / HTTP/1.1", b"\r\r\nGET / HTTP/1.1", b"GET\t/ HTTP/1.1", b" GET / HTTP/1.1"),
+    )
+
+    @pytest.mark.parametrize("line", LINES)
+    @pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+    @pytest.mark.parametrize("name", [b"X-Forwarded-For", b"x_forwarded_proto"])
+    def test_with_a_field_of_its_own(self, line, end, name):
+        sent = line + end + b"Host: a" + end + name + b": 6.6.6.6" + end + end
+        for pieces in all_cuts(sent):
+            wire = Wire().client(*pieces)
+            assert wire.closed
+            assert sent.startswith(wire.to_server)
+            assert name not in wire.to_server
+
+    def test_later_in_the_connection(self):
+        first = b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n"
+        wire = Wire().client(first, GET, GET[:-2])
+        assert not wire.closed
+        assert wire.to_server == first + GET + GET[:-2]
+        assert wire.client(b"X-Forwarded-For: 6.6.6.6\r\n\r\n").closed
+        assert wire.to_server == first + GET + GET[:-2]
+
+    @pytest.mark.parametrize(
+        "line", [b"hello  world", b"GET / HTTP/2.0", b"GET / RTSP/1.0", b"\x16  HTTP/1.1"]
+    )
+    def test_another_protocol_may_say_what_it_likes(self, line):
+        sent = line + b"\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+        for pieces in all_cuts(sent):
+            wire = Wire().client(*pieces)
+            assert (wire.to_server, wire.closed) == (sent, False)
+
+    def test_a_line_without_end(self):
+        wire = Wire()
+        for _ in range(20):
+            wire.client(b"word and " * 1000)
+        assert wire.to_server == b"word and " * 20_000
+
+
 @pytest.mark.parametrize(
     "case", [case for case in CASES.values() if not case.is_http], ids=lambda case: case.name
 )
