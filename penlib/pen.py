@@ -16,10 +16,13 @@ PID_FILE = "pen.pid"
 """For a -p without a file."""
 
 OBSOLETE = ("-Q", "-D", "-n", "-S")
-WITH_CERTIFICATE = ("-K", "-G", "-A", "-R", "-Z", "-L")
-"""Options that say something about TLS, which -E brings about."""
+WITH_CERTIFICATE = ("-K", "-G", "-A", "-R")
+"""Options that mean nothing without -E, which brings TLS about: who typed them expects it."""
 
-NOT_WITH_UDP = ("-H", "-E", *WITH_CERTIFICATE)
+OF_TLS = ("-Z", "-L")
+"""Options that do nothing without -E, and no harm: old command lines have them."""
+
+NOT_WITH_UDP = ("-H", "-E", *WITH_CERTIFICATE, *OF_TLS)
 """Options of what is carried over TCP."""
 
 NUMBERS = {"-b": "blacklist", "-m": "multi_accept", "-q": "backlog", "-t": "timeout", "-x": "conn_max"}
@@ -54,9 +57,7 @@ def main(args: Args) -> None:
     """Run pen.  Raises PenError, UsageError."""
     reporter = Reporter("pen", args["-d"])
     _refuse(args)
-    for option in OBSOLETE:
-        if args[option]:
-            reporter.warn(f"option {option} is obsolete and does nothing")
+    _warn(args, reporter)
     options, settings, selection = _options(args), _settings(args), Selection()
     _set_mode(args, selection)
     clients = Clients(_number(args, "-c", CLIENTS, LEAST["clients_max"]), _number(args, "-T", 0))
@@ -86,12 +87,22 @@ def _refuse(args: Args) -> None:
     for option in WITH_CERTIFICATE:
         if args[option] and not args["-E"]:
             raise UsageError(f"option {option}: only with -E, a certificate")
-    if args["-R"] and not (args["-G"] or args["-A"]):
-        raise UsageError("option -R: only with -G or -A, the CA that client certificates come from")
     if args["-L"] is not None and args["-L"] not in TLS_LEAST:
         old = args["-L"] in ("ssl2", "ssl3")
         why = "is broken and not supported" if old else f"is none of {', '.join(TLS_LEAST)}"
         raise UsageError(f"option -L: '{args['-L']}' {why}")
+
+
+def _warn(args: Args, reporter: Reporter) -> None:
+    """Say what is taken, but does not do what it seems to."""
+    for option in OBSOLETE:
+        if args[option]:
+            reporter.warn(f"option {option} is obsolete and does nothing")
+    for option in OF_TLS:
+        if args[option] and not args["-E"]:
+            reporter.warn(f"option {option} does nothing without -E, a certificate")
+    if args["-R"] and not (args["-G"] or args["-A"]):
+        reporter.warn("option -R without -G or -A, a CA: no client gets in, but for names with a .ca file")
 
 
 def _options(args: Args) -> Options:

@@ -37,7 +37,7 @@ def context(
     made.set_mode(SSL.MODE_RELEASE_BUFFERS)
     made.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
     made.set_session_id(b"pen")
-    if authorities:
+    if authorities or policy.required:
         made.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if policy.required else 0))
     made.set_ocsp_server_callback(lambda connection, data: staple)
     made.set_alpn_select_callback(_chooser([name.encode() for name in policy.alpn]))

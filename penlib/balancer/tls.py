@@ -230,7 +230,9 @@ class Certificates:
                 made.load_verify_locations(cadata=b"\n".join(authorities).decode("ascii", "replace"))
             except OSError as exc:
                 raise PenError(f"client CA {files.authorities}: {_words(exc)}") from exc
-            made.verify_mode = ssl.CERT_REQUIRED if self._policy.required else ssl.CERT_OPTIONAL
+            made.verify_mode = ssl.CERT_OPTIONAL
+        if self._policy.required:
+            made.verify_mode = ssl.CERT_REQUIRED  # without a CA that is nobody's
         return made
 
     def _stapling(self) -> bool:

@@ -122,11 +122,17 @@ class TestCertificate:
         assert done.code == 1
         assert "encrypted" in done.err
 
-    @pytest.mark.parametrize("words", [["-K", "k"], ["-G", "c"], ["-A", "d"], ["-R"], ["-Z"], ["-L", "tls1"]])
+    @pytest.mark.parametrize("words", [["-K", "k"], ["-G", "c"], ["-A", "d"], ["-R"]])
     def test_options_that_need_one(self, lab, words):
         done = lab.run("pen", "-f", *words, "10000", "127.0.0.1:1")
         assert done.code == 2
         assert done.err.startswith(f"pen: option {words[0]}: only with -E")
+
+    @pytest.mark.parametrize("words", [["-Z"], ["-L", "tls1.2"]])
+    def test_options_that_do_nothing_without_one(self, lab, words):
+        pen = lab.pen(*words, servers=[lab.backend()])
+        assert pen.ask() == "s0"
+        pen.says(f"option {words[0]} does nothing without -E")
 
 
 class TestClientCertificates:
@@ -178,10 +184,11 @@ class TestClientCertificates:
         assert "s0\n" in s_client(lab, pen, *self.names(people.issue("ann"))).out
         assert s_client(lab, pen).code
 
-    def test_it_needs_a_ca(self, lab, ca):
-        done = lab.run("pen", "-f", "-E", ca.issue("x").both, "-R", "10000", "127.0.0.1:1")
-        assert done.code == 2
-        assert "option -R: only with -G or -A" in done.err
+    def test_without_a_ca_nobody_gets_in(self, lab, ca, people):
+        pen = self.pen(lab, ca)
+        pen.says("option -R without -G or -A")
+        assert s_client(lab, pen).code
+        assert "s0\n" not in s_client(lab, pen, *self.names(people.issue("ann"))).out
 
     def test_resumption(self, lab, ca, people):
         """The session that a certificate opened is not lost, for all that it must be asked for again."""
