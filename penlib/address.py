@@ -19,6 +19,9 @@ UNIX_CLIENT = "unix"
 PATH_LIMIT = 107
 """Bytes in the name of a Unix socket, unix(7): sun_path holds 108 with the closing NUL."""
 
+LARGEST = 2**31 - 1
+"""The largest number that is taken, a C int's."""
+
 NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _NUMBERS = re.compile(r"[0-9.]+", re.ASCII)
 _UNIX_SERVER = re.compile(r"(.*?)((?::[0-9]*){1,5})?", re.DOTALL)
@@ -145,11 +148,17 @@ def _divide_server(text: str) -> tuple[str, list[str]]:
 
 def count(word: str, what: str) -> int:
     """A number of zero or more, or 0 for an empty word; UsageError `what: 'word' is not a number`."""
-    if not word:
-        return 0
-    if not (word.isascii() and word.isdigit() and len(word) <= 9):
-        raise UsageError(f"{what}: '{word}' is not a number")
-    return int(word)
+    return number(word, f"{what}: ") if word else 0
+
+
+def number(word: str, what: str = "") -> int:
+    """A number from 0 to LARGEST; UsageError `'word' is not a number`, after `what`."""
+    if not (word.isascii() and word.isdigit()):
+        raise UsageError(f"{what}'{word}' is not a number")
+    digits = word.lstrip("0") or "0"
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
+        raise UsageError(f"{what}'{word}' is too large, at most {LARGEST}")
+    return int(digits)
 
 
 def port_number(word: str, text: str, protocol: str = "tcp") -> int:

@@ -14,10 +14,12 @@ UNKNOWN = -1
 class Client:
     """What is remembered of one client address."""
 
-    __slots__ = ("connected", "connects", "left", "packed", "received", "seen", "sent", "server")
+    __slots__ = ("connected", "connects", "left", "number", "packed", "received", "seen", "sent", "server")
 
-    def __init__(self, packed: bytes) -> None:
+    def __init__(self, packed: bytes, number: int = UNKNOWN) -> None:
         self.packed = packed
+        self.number = number
+        """Its place in the table: from 0, below the table's limit, kept as long as it is remembered."""
         self.server = UNKNOWN
         self.seen = 0.0
         """When it last arrived."""
@@ -51,19 +53,24 @@ class Clients:
     def arrive(self, packed: bytes, now: float) -> Client:
         """The client of that address, which connects now: known or new, and from now on the most recent."""
         client = self._table.get(packed)
-        if client is not None and self._has_expired(client, now):
-            del self._table[packed]  # its connections keep the old object
-            client = None
         if client is None:
-            client = self._table[packed] = Client(packed)
-            while len(self._table) > self.limit:
-                self._table.popitem(last=False)
+            client = self._table[packed] = Client(packed, self._free_place())
         else:
+            if self._has_expired(client, now):  # its connections keep the old object
+                client = self._table[packed] = Client(packed, client.number)
             self._table.move_to_end(packed)
         client.seen = now
         client.connects += 1
         client.connected += 1
         return client
+
+    def _free_place(self) -> int:
+        """The place for a new client: that of the least recently used one, which goes, if all are taken.
+        (`limit` only grows while pen runs, so that no two have the same.)"""
+        place = len(self._table)
+        while len(self._table) >= self.limit:
+            place = self._table.popitem(last=False)[1].number
+        return place
 
     def leave(self, client: Client, now: float) -> None:
         """A connection of the client ends: until now it was not idle.  (What is least recently used goes by

@@ -9,30 +9,44 @@ import stat
 
 from penlib.errors import failed
 
+MODE = 0o640
+"""Of files that are new."""
+
 
 def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; the mode of an older file is kept.  A device, such as
-    /dev/null, is written to.  Raises PenError `WHAT: why`.
+    """Put `data` where `path` is, all of it or nothing; mode and owner of an older file are kept, and so is a
+    link to it.  A device, such as /dev/null, is written to.  Raises PenError `WHAT: why`.
     """
+    path = os.path.realpath(path)
     if is_special(path):
         write_special(path, data, what)
         return
-    temporary = f"{path}.{os.getpid()}.new"
     try:
-        mode = 0o640
+        old = None
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with open(fd, "wb") as file:
-                os.fchmod(fd, mode)
-                file.write(data)
-            os.rename(temporary, path)
-        except OSError:
-            os.unlink(temporary)
-            raise
+            old = os.stat(path)
+        _rename_new(path, data, old)
     except OSError as exc:
         raise failed(what, exc) from exc
+
+
+def _rename_new(path: str, data: bytes, old: os.stat_result | None) -> None:
+    """Write a new file and call it `path`, in place of one that was as `old` says.  Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a pen that was killed; nobody else's is written to
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            if old:
+                with contextlib.suppress(PermissionError):
+                    os.fchown(fd, old.st_uid, old.st_gid)
+            os.fchmod(fd, stat.S_IMODE(old.st_mode) if old else MODE)
+            file.write(data)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def is_special(path: str) -> bool:

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from penlib import address
+from penlib import address, clock
 from penlib.balancer.arguments import is_error
 from penlib.errors import PenError, UsageError, reason
 from penlib.output import put
@@ -12,7 +12,7 @@ from penlib.sockets import resolve
 from penlib.usage import Args
 
 PATIENCE = 10.0
-"""Seconds without a byte of the reply after which there is no end of it."""
+"""Seconds of waiting for a connection, or for the end of the reply."""
 
 
 def main(args: Args) -> int:
@@ -61,10 +61,19 @@ def _converse(sock: socket.socket, line: bytes, where: str) -> str:
 
 
 def _replies(sock: socket.socket, line: bytes, where: str) -> Iterator[bytes]:
+    """The reply as it comes.  The time that its reader takes is not counted."""
+    patience = PATIENCE
     try:
         sock.sendall(line)
-        while data := sock.recv(65536):
+        while patience > 0:
+            sock.settimeout(patience)
+            began = clock.monotonic()
+            data = sock.recv(65536)
+            patience -= clock.monotonic() - began
+            if not data:
+                return
             yield data
+        raise TimeoutError
     except TimeoutError:
         raise PenError(f"{where}: no end of the reply for {PATIENCE:.0f} seconds") from None
     except OSError as exc:

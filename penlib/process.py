@@ -6,11 +6,13 @@ command typed fails with it.
 """
 
 import contextlib
+import errno
 import os
 import pwd
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -259,6 +261,12 @@ class Signals:
 
 def _queued(number: int, frame: object) -> None:
     """The wakeup descriptor already has the number."""
+
+
+def check_regular(path: str) -> None:
+    """Raises OSError if `path` is no file: to open a FIFO, or to read a device, may take for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", path)
 
 
 def abort() -> None:

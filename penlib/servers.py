@@ -12,6 +12,9 @@ from penlib.address import Endpoint, Place, ServerSpec
 LIMIT = 10_000
 """Servers at most: far beyond any use, it keeps a mistyped number from filling the memory."""
 
+NOWHERE = "-"
+"""The address of a server that has none."""
+
 EMERGENCY, ABUSE = -1, -2
 """The `index` of the two servers outside the table; they are never blacklisted nor remembered."""
 
@@ -54,9 +57,7 @@ class Server:
         """How logs and lists name it: the numeric address without port, or the path of its socket."""
         if self.places:
             return self.places[self.first_place].host
-        if self.endpoint:
-            return self.endpoint.path or self.endpoint.host
-        return "-"
+        return (self.endpoint.path or self.endpoint.host if self.endpoint else "") or NOWHERE
 
     @property
     def title(self) -> str:
@@ -105,6 +106,10 @@ class Server:
         self.places = [place.at_port(endpoint.port) for place in places]
         self.is_configured = bool(places) and bool(endpoint.path or endpoint.port)
         self.first_place = 0
+
+    def create(self) -> None:
+        """It is a server from now on, though perhaps without an address."""
+        self.endpoint = self.endpoint or Endpoint("", 0)
 
     def set_port(self, port: int) -> None:
         """The same address, another port; 0 for none, and then it is not tried."""

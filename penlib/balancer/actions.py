@@ -97,8 +97,8 @@ def grow_connections(pen: Steered, args: list[str]) -> str:
 
 
 def _connection_number(pen: Steered, word: str) -> int:
-    number = arguments.number(word)
-    if number >= pen.settings.conn_max:
+    number = arguments.integer(word)
+    if not 0 <= number < pen.settings.conn_max:
         raise CommandError(f"Connection {number} out of range")
     return number
 
@@ -165,9 +165,25 @@ def set_log(pen: Steered, args: list[str]) -> str:
     return pen.journal.name
 
 
+def saved_log(pen: Steered) -> Iterable[str]:
+    """A name that no command can say is left to the command line."""
+    return _saved_name("log", pen.journal.name if pen.journal.on else "")
+
+
+def saved_web_stats(pen: Steered) -> Iterable[str]:
+    """As saved_log."""
+    return _saved_name("web_stats", pen.settings.web_stats)
+
+
+def _saved_name(command: str, name: str) -> list[str]:
+    if not name:
+        return [f"no {command}"]
+    return [f"{command} {name}"] if arguments.is_word(name) else []
+
+
 def stop_log(pen: Steered, args: list[str]) -> None:
     arguments.none(args)
-    pen.journal.close()
+    pen.close_log()
 
 
 def show_mode(pen: Steered, args: list[str]) -> str:
@@ -211,6 +227,7 @@ def change_server(pen: Steered, args: list[str]) -> None:
         raise UsageError(f"value expected after '{args[-1]}'")
     changes = [_server_change(pen, key, value) for key, value in zip(args[1::2], args[2::2], strict=True)]
     server = pen.server(number)
+    server.create()
     for change in changes:
         change(server)
 
@@ -241,9 +258,15 @@ def saved_servers(pen: Steered) -> Iterable[str]:
         if server.endpoint:
             where = server.endpoint.path or server.endpoint.host
             yield (
-                f"server {server.index} acl {server.acl} address {where} port {server.port} max {server.max} "
-                f"hard {server.hard} weight {server.weight} prio {server.prio}"
+                f"server {server.index} acl {server.acl} {f'address {where} ' if where else ''}"
+                f"port {server.port} max {server.max} hard {server.hard} weight {server.weight} "
+                f"prio {server.prio}"
             )
+
+
+def show_control(pen: Steered, args: list[str]) -> str:
+    arguments.none(args)
+    return str(pen.options.control or "")
 
 
 def list_servers(pen: Steered, args: list[str]) -> str:
@@ -252,7 +275,7 @@ def list_servers(pen: Steered, args: list[str]) -> str:
 
 
 def owner_of_socket(pen: Steered, args: list[str]) -> str:
-    number = arguments.number(arguments.required(args, "descriptor"))
+    number = arguments.integer(arguments.required(args, "descriptor"))
     return f"Socket {number} belongs to connection {pen.connection_of(number)}"
 
 

@@ -1,13 +1,18 @@
 """The words of a control command: what may be wrong with them, and how that is said.
 
-Every function raises UsageError naming the word at fault.
+Every function that checks raises UsageError naming the word at fault.
 """
 
-from penlib import acl, errors
+import re
+
+from penlib import acl, address, errors
 from penlib.errors import PenError, UsageError
 
 PREFIX = "do_cmd: "
 """With what the reply to a wrong command begins, as in pen 0.34.1."""
+
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+WORD = re.compile(r"[^ \t\n\v\f\r]+")
 
 
 ERRORS = (PREFIX, "Exit is not enabled", "unable to ")
@@ -43,9 +48,25 @@ def required(args: list[str], what: str) -> str:
 
 
 def number(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) <= 9):
+    """A number from 0 on."""
+    return address.number(word)
+
+
+def integer(word: str) -> int:
+    """Any number, also a negative one: what can only be in or out of some range."""
+    if not INTEGER.fullmatch(word):
         raise UsageError(f"'{word}' is not a number")
     return int(word)
+
+
+def split(line: str) -> list[str]:
+    """The words of a command line.  Only ASCII has blanks: a byte beyond it may be part of a file's name."""
+    return WORD.findall(line)
+
+
+def is_word(text: str) -> bool:
+    """Whether `text` can stand in a command line as one word, and in a file is no comment."""
+    return split(text) == [text] and not text.startswith("#")
 
 
 def list_number(word: str) -> int:

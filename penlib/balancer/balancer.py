@@ -15,7 +15,7 @@ from penlib.balancer import config, status
 from penlib.balancer.control import Control
 from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
-from penlib.balancer.endpoints import check_path, protocol
+from penlib.balancer.endpoints import check_path, penlogd_of, protocol
 from penlib.balancer.executor import Executor
 from penlib.balancer.journal import Journal
 from penlib.balancer.listeners import Listeners
@@ -28,7 +28,7 @@ from penlib.balancer.whereabouts import Whereabouts
 from penlib.clients import Clients
 from penlib.dns import Lookups
 from penlib.errors import PenError, UsageError
-from penlib.loop import FD_SETSIZE, MECHANISMS, Loop
+from penlib.loop import BEST, FD_SETSIZE, Loop
 from penlib.report import Reporter
 from penlib.selection import Selection
 from penlib.servers import ABUSE, EMERGENCY, Server
@@ -64,6 +64,7 @@ class Pen:
         self._log = options.log
         """The log to open once inside."""
         self._pid_file: process.PidFile | None = None
+        self._command_lines = config.typed(options.commands, self)
         self._config_lines = self._read_config(options.config)
         self.loop = Loop(self._mechanism())
         self.loop.on_fault = self._fault
@@ -97,20 +98,16 @@ class Pen:
 
     # Starting
 
-    def _command_lines(self) -> list[config.Line]:
-        return [config.Line("-O", line) for line in self.options.commands]
-
     def _mechanism(self) -> str:
-        name = config.mechanism(self._command_lines() + self._config_lines) or self.options.mechanism
-        if name and name not in MECHANISMS:
-            raise UsageError(f"{name}: this system does not have it")
-        return name or next(iter(MECHANISMS))
+        """The event mechanism that is asked for last.  One that this system lacks is refused like any other
+        command that can't be carried out."""
+        return config.mechanism(self._command_lines + self._config_lines) or self.options.mechanism or BEST
 
     def _read_config(self, name: str) -> list[config.Line]:
         if not name:
             return []
         try:
-            return config.read(name, self.path)
+            return config.read(name, self)
         except PenError as exc:
             self.reporter.warn(str(exc))
             return []
@@ -161,7 +158,7 @@ class Pen:
         """-O, then the -F file as far as the command line lets it."""
         options = self.options
         lines = config.at_start(self._config_lines, len(options.servers), options.listen is not None)
-        self._executor.apply(self._command_lines() + lines)
+        self._executor.apply(self._command_lines + lines)
 
     def _limit_descriptors(self) -> None:
         settings = self.settings
@@ -206,8 +203,7 @@ class Pen:
             self.certificates.confined()
         self.settings.config = self._where.inside(self.options.config)
         self.running = True
-        if self._log:
-            self.open_log(self._log)
+        self._open_first_log()
 
     def _take_signals(self) -> None:
         process.Signals(
@@ -366,12 +362,30 @@ class Pen:
             servers.append(Server(len(servers)))
         return servers[number]
 
+    def _open_first_log(self) -> None:
+        """What a command of the start asked for, if that works, else that of -l, which has to."""
+        if self._log != self.options.log and self._log:
+            try:
+                self.open_log(self._log)
+                return
+            except PenError as exc:
+                self.reporter.warn(str(exc))
+                self._log = self.options.log
+        if self._log:
+            self.open_log(self._log)
+
     def open_log(self, name: str) -> None:
         """Log there; before pen runs, remember to."""
         if self.running:
             self.journal.open(name, self.path(name))
         else:
+            penlogd_of(name)  # raises for a bad address
             self._log = name
+
+    def close_log(self) -> None:
+        """Log nothing from now on."""
+        self._log = ""
+        self.journal.close()
 
     def listen(self, endpoint: Endpoint) -> None:
         """Listen at `endpoint` instead.  Raises PenError, and then nothing has changed."""

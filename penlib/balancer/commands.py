@@ -13,7 +13,7 @@ Not here: where commands come from and replies go (control, config), what they a
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from penlib import address
+from penlib import address, loop
 from penlib.address import Endpoint
 from penlib.balancer import actions, arguments
 from penlib.balancer.arguments import PREFIX, CommandError
@@ -50,11 +50,13 @@ def find(words: list[str]) -> tuple[Command, list[str]]:
 
 def execute(pen: Steered, line: str) -> str | None:
     """Carry out one command line, which may be a comment; answers the reply.  Raises CommandError."""
-    words = line.split()
+    words = arguments.split(line)
     if not words or words[0].startswith("#"):
         return None
     command, args = find(words)
     try:
+        if "\0" in line:
+            raise UsageError("a NUL in the command")
         return command.run(pen, args)
     except CommandError:
         raise
@@ -64,14 +66,15 @@ def execute(pen: Steered, line: str) -> str | None:
 
 def hosts(line: str, protocol: str) -> list[Endpoint]:
     """The endpoints whose names have to be resolved before `line` can be carried out without waiting."""
-    words = line.split()
+    words = arguments.split(line)
     found = []
     try:
-        if words[:1] == ["server"] and "address" in words[2::2]:
-            found.append(actions.server_endpoint(words[words.index("address", 2, -1) + 1]))
+        if words[:1] == ["server"]:
+            pairs = zip(words[2::2], words[3::2], strict=False)
+            found += [actions.server_endpoint(value) for key, value in pairs if key == "address"]
         elif words[:1] == ["listen"] and len(words) == 2:
             found.append(address.listener(words[1], protocol))
-    except (UsageError, ValueError, IndexError):
+    except UsageError:
         pass  # it will be refused when it is carried out
     return [endpoint for endpoint in found if endpoint.host and not address.is_numeric(endpoint.host)]
 
@@ -138,6 +141,8 @@ def _silent(name: str) -> Command:
 def _mechanism(name: str) -> Command:
     def run(pen: Steered, args: list[str]) -> None:
         arguments.none(args)
+        if name not in loop.MECHANISMS:
+            raise UsageError("this system does not have it")
         if pen.loop.mechanism != name:
             raise UsageError("the event mechanism can only be chosen at start-up")
 
@@ -183,7 +188,7 @@ ROWS: list[Command] = [
         lambda pen: [f"conn_max {pen.settings.conn_max}"],
     ),
     Command("connection", "N", "show connection N", actions.show_connection),
-    Command("control", "", "the control address", lambda pen, args: str(pen.options.control or "")),
+    Command("control", "", "the control address", actions.show_control),
     Command(
         "control_acl", "[N]", "the list that control clients are checked against", actions.set_control_acl,
         lambda pen: [f"control_acl {pen.settings.control_acl}"],
@@ -218,12 +223,10 @@ ROWS: list[Command] = [
     ),
     *_switch("keepalive", "set SO_KEEPALIVE on connections", lambda pen: pen.settings),
     Command(
-        "listen", "[ADDRESS]", "listen there instead", actions.set_listen,
-        actions.saved_listen,
+        "listen", "[ADDRESS]", "listen there instead", actions.set_listen, actions.saved_listen,
     ),
     Command(
-        "log", "[FILE|HOST:PORT]", "log there", actions.set_log,
-        lambda pen: [f"log {pen.journal.name}"] if pen.journal.on else ["no log"],
+        "log", "[FILE|HOST:PORT]", "log there", actions.set_log, actions.saved_log,
     ),
     Command("no log", "", "log nothing", actions.stop_log),
     Command("mode", "", "how servers are chosen", actions.show_mode),
@@ -284,8 +287,7 @@ ROWS: list[Command] = [
     ),
     Command("no transparent", "", "the opposite of transparent", actions.stop_transparent),
     Command(
-        "web_stats", "[FILE]", "the file for the status page", actions.set_web_stats,
-        lambda pen: [f"web_stats {pen.settings.web_stats}"] if pen.settings.web_stats else ["no web_stats"],
+        "web_stats", "[FILE]", "the file for the status page", actions.set_web_stats, actions.saved_web_stats,
     ),
     Command("no web_stats", "", "no status file", actions.stop_web_stats),
     *_switch(

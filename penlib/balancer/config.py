@@ -5,15 +5,15 @@ of it takes effect.  A line that is wrong is said, with its number, and the rest
 """
 
 import shlex
-from collections.abc import Callable
 from typing import NamedTuple
 
-from penlib import clock, files
+from penlib import clock, files, process
 from penlib.address import ServerSpec
-from penlib.balancer import commands
+from penlib.balancer import arguments, commands
 from penlib.balancer.arguments import is_error, shown
 from penlib.balancer.steered import Steered
-from penlib.errors import PenError
+from penlib.errors import PenError, UsageError
+from penlib.loop import MECHANISMS
 from penlib.version import VERSION
 
 DEPTH = 8
@@ -34,25 +34,39 @@ class Line(NamedTuple):
     text: str
 
 
-def read(path: str, locate: Callable[[str], str], depth: int = DEPTH) -> list[Line]:
-    """The commands of the file called `path`, which is found at `locate(path)`, with includes put in.
+def read(path: str, pen: Steered, depth: int = DEPTH) -> list[Line]:
+    """The commands of the file that the administrator calls `path`, with includes put in.
 
-    Raises PenError `Can't read config file 'X'`.
+    At start it may be a pipe.  Raises PenError `Can't read config file 'X'`.
     """
     try:
-        with open(locate(path), "rb") as file:
+        if pen.running:
+            process.check_regular(pen.path(path))
+        with open(pen.path(path), "rb") as file:
             content = file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as exc:
         raise PenError(f"Can't read config file '{path}'") from exc
     lines = []
     for number, raw in enumerate(content.split("\n"), 1):
         where = f"{path}:{number}"
-        words = _without_comment(raw).split()
+        words = arguments.split(_without_comment(raw))
         if words[:1] == ["include"] and len(words) == 2:
-            lines += _included(words[1], where, locate, depth)
+            lines += _included(words[1], where, pen, depth)
         elif words:
             lines.append(Line(where, " ".join(words)))
     return lines
+
+
+def typed(lines: list[str], pen: Steered) -> list[Line]:
+    """The command lines given with -O, with includes put in as `read` does."""
+    found = []
+    for line in lines:
+        words = arguments.split(line)
+        if words[:1] == ["include"] and len(words) == 2:
+            found += _included(words[1], "-O", pen, DEPTH)
+        else:
+            found.append(Line("-O", " ".join(words)))
+    return found
 
 
 def _without_comment(raw: str) -> str:
@@ -61,11 +75,11 @@ def _without_comment(raw: str) -> str:
     return raw if " #" not in padded else padded[: padded.index(" #")]
 
 
-def _included(path: str, where: str, locate: Callable[[str], str], depth: int) -> list[Line]:
+def _included(path: str, where: str, pen: Steered, depth: int) -> list[Line]:
     if not depth:
         return [Line(where, "include too deep")]  # refused, with its place, when it is carried out
     try:
-        return read(path, locate, depth - 1)
+        return read(path, pen, depth - 1)
     except PenError:
         return [Line(where, f"include {path}")]
 
@@ -91,12 +105,20 @@ def at_start(lines: list[Line], servers: int, listens: bool) -> list[Line]:
         words = line.text.split()
         if words[0] == "listen" and listens:
             continue
-        if words[0] == "server" and words[1:] and words[1].isdigit() and int(words[1]) < servers:
-            pairs = zip(words[2::2], words[3::2], strict=False)
+        if _is_about_server(words, servers):
+            pairs = zip(words[2::2], words[3::2], strict=True)
             rest = [word for pair in pairs if pair[0] not in OF_COMMAND_LINE for word in pair]
             line = Line(line.where, " ".join(["server", words[1], *rest]))
         kept.append(line)
     return kept
+
+
+def _is_about_server(words: list[str], servers: int) -> bool:
+    """Whether the line is well-formed and about one of the first `servers` servers."""
+    try:
+        return words[0] == "server" and len(words) % 2 == 0 and arguments.number(words[1]) < servers
+    except UsageError:
+        return False
 
 
 def lists_named(lines: list[Line]) -> set[str]:
@@ -112,8 +134,8 @@ def lists_named(lines: list[Line]) -> set[str]:
 
 
 def mechanism(lines: list[Line]) -> str:
-    """The event mechanism that `lines` ask for last, or empty."""
-    return next((line.text for line in reversed(lines) if line.text in commands.MECHANISMS), "")
+    """The event mechanism that `lines` ask for last, of those that there are, or empty."""
+    return next((line.text for line in reversed(lines) if line.text in MECHANISMS), "")
 
 
 def write(pen: Steered, name: str) -> None:
@@ -124,7 +146,7 @@ def write(pen: Steered, name: str) -> None:
     """
     path = pen.path(name)
     text = "\n".join([f"# {command_line(pen, path)}", *_lines(pen)]) + "\n"
-    files.replace(path, text.encode("utf-8", "surrogateescape"), f"write {name}")
+    files.replace(path, text.encode("utf-8", "surrogateescape"), name)
 
 
 def _lines(pen: Steered) -> list[str]:
@@ -160,6 +182,8 @@ def command_line(pen: Steered, path: str) -> str:
         "-A": options.client_authority_directory,
         "-L": options.tls_least if options.certificate else "",
         "-O": f"dsr_if {pen.dsr.interface}" if pen.dsr.interface else "",  # so that an IP will do to listen
+        "-l": "" if arguments.is_word(pen.journal.name) else pen.journal.name,
+        "-w": "" if arguments.is_word(settings.web_stats) else settings.web_stats,
         "-F": options.jail.rstrip("/") + path,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]

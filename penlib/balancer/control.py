@@ -4,15 +4,13 @@ A control client costs a descriptor and nothing else until its line is complete;
 long is closed, and there are never more than a few.
 """
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from penlib import acl, address
-from penlib.balancer.arguments import shown
-from penlib.loop import READ, WRITE, Loop
+from penlib.loop import READ, WRITE, Loop, Timer
 
 LINE_LIMIT = 4096
 """Bytes of a command line."""
@@ -25,6 +23,13 @@ PATIENCE = 60.0
 
 REST = 1.0
 """Seconds until accepting is tried again after it failed."""
+
+MOMENT = 0.5
+"""Seconds that a client which is not permitted has to say what it will not be answered."""
+
+UNHEARD = 1 << 20
+"""Bytes of what a client says behind its line that are read and forgotten, until it ends: a close with unread
+input is a reset, and that would take the reply back."""
 
 Execute = Callable[[str, Callable[[str], None]], None]
 """Carries out a line and calls back, perhaps later, with the reply."""
@@ -39,6 +44,7 @@ class Control:
         self._entries = entries
         self._listeners: dict[int, socket.socket] = {}
         self._sessions: dict[int, _Session] = {}
+        self._refused: dict[int, tuple[socket.socket, Timer]] = {}
 
     def listen(self, sockets: list[socket.socket]) -> None:
         """Take commands from these listening sockets."""
@@ -54,6 +60,8 @@ class Control:
         self._listeners.clear()
         for session in list(self._sessions.values()):
             session.close()
+        for fd in list(self._refused):
+            self._end_refused(fd)
 
     def _ready(self, fd: int, mask: int) -> None:
         self._loop.later(lambda: self._accept(fd))
@@ -71,12 +79,29 @@ class Control:
             self._loop.after(REST, lambda: self._resume(fd))
             return
         if not acl.permits(self._entries(), _packed(sock.family, sockaddr)):
-            sock.close()
+            self._refuse(sock)
             return
         if len(self._sessions) >= CLIENTS:
             next(iter(self._sessions.values())).close()
         sock.setblocking(False)
         self._sessions[sock.fileno()] = _Session(self._loop, sock, self._execute, self._sessions)
+
+    def _refuse(self, sock: socket.socket) -> None:
+        """Close it when its command is there: a close with unread input is a reset, and an end without a
+        word would be the reply to a command that was carried out."""
+        fd = sock.fileno()
+        if len(self._refused) >= CLIENTS:
+            sock.close()
+            return
+        timer = self._loop.after(MOMENT, lambda: self._end_refused(fd))
+        self._refused[fd] = (sock, timer)
+        self._loop.watch(fd, READ, lambda fd, mask: self._end_refused(fd))
+
+    def _end_refused(self, fd: int) -> None:
+        sock, timer = self._refused.pop(fd)
+        timer.cancel()
+        self._loop.forget(fd)
+        sock.close()
 
     def _resume(self, fd: int) -> None:
         if fd in self._listeners:
@@ -100,6 +125,9 @@ class _Session:
         self._sessions = sessions
         self._input = b""
         self._output = memoryview(b"")
+        self._goes_on = False
+        """Whether the client says more than its line."""
+        self._patience = UNHEARD
         self._timer = loop.after(PATIENCE, self.close)
         loop.watch(self._fd, READ, self._readable)
 
@@ -121,10 +149,11 @@ class _Session:
         self._input += data
         line, newline, _ = self._input.partition(b"\n")
         if len(line) > LINE_LIMIT:
+            self._goes_on = True
             self._reply("do_cmd: command line too long")
         elif newline or not data:
             self._loop.want(fd, 0)
-            text = shown(line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
+            text = line.decode("utf-8", "surrogateescape")
             self._loop.later(lambda: self._execute(text, self._reply))
 
     def _reply(self, text: str) -> None:
@@ -138,11 +167,26 @@ class _Session:
         try:
             while self._output:
                 self._output = self._output[os.write(fd, self._output) :]
+            self._sock.shutdown(socket.SHUT_WR)
         except BlockingIOError:
             self._loop.watch(fd, WRITE, self._writable)
-            return
         except OSError:
-            pass
-        with contextlib.suppress(OSError):
-            os.read(fd, LINE_LIMIT)  # a close with unread input would take the reply back
-        self.close()
+            self.close()
+        else:
+            self._loop.watch(fd, READ, self._forget_more)
+            self._forget_more(fd, READ)
+
+    def _forget_more(self, fd: int, mask: int) -> None:
+        """Close, if the client has said its line and no more, or has ended, or does not end."""
+        try:
+            data = os.read(fd, UNHEARD)
+        except BlockingIOError:
+            if self._goes_on:
+                return
+            data = b""
+        except OSError:
+            data = b""
+        self._goes_on = True
+        self._patience -= len(data)
+        if not data or self._patience < 0:
+            self.close()

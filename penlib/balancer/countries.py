@@ -6,7 +6,7 @@ from inside a jail; a new one is taken up when the command is given again.
 
 from typing import Any
 
-from penlib import address
+from penlib import address, process
 from penlib.errors import PenError, reason
 
 
@@ -27,6 +27,7 @@ class Countries:
         except ImportError:
             raise PenError("the Python module maxminddb is missing") from None
         try:
+            process.check_regular(path)
             database = maxminddb.open_database(path)
         except OSError as exc:
             raise PenError(f"{name}: {reason(exc)}") from exc

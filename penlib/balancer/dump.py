@@ -10,7 +10,8 @@ DUMP_LEVEL = 3
 ROW = 16
 """Bytes on one line of a hex dump."""
 
-_ASCII = bytes(c if 0x20 <= c <= 0x7E or c == 0x0A else 0x2E for c in range(256))
+_SHOWN = bytes(c if 0x20 <= c <= 0x7E else 0x2E for c in range(256))
+_LINES = bytes(0x0A if c == 0x0A else _SHOWN[c] for c in range(256))
 
 
 class DumpTap:
@@ -77,9 +78,9 @@ class Taps:
 def hex_lines(data: bytes) -> list[str]:
     """`data` in rows of offset, hex and text."""
     rows = ((at, data[at : at + ROW]) for at in range(0, len(data), ROW))
-    return [f"{at:06x}  {row.hex(' '):<47}  {row.translate(_ASCII).decode()}" for at, row in rows]
+    return [f"{at:06x}  {row.hex(' '):<47}  {row.translate(_SHOWN).decode()}" for at, row in rows]
 
 
 def ascii_lines(data: bytes) -> list[str]:
     """`data` as text, line by line, with a dot for what can't be shown."""
-    return data.translate(_ASCII).decode().splitlines()
+    return data.translate(_LINES).decode().splitlines()

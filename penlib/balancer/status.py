@@ -42,6 +42,7 @@ def client_rows(pen: Steered, seconds: float) -> list[Row]:
     now = clock.monotonic()
     return [
         {
+            "number": client.number,
             "addr": address.unpack(client.packed) if client.packed else address.UNIX_CLIENT,
             "age": int(now - client.seen),
             "server": client.server,
@@ -91,10 +92,10 @@ def connection(pen: Steered, number: int) -> str:
     """The reply to `connection N`."""
     found = pen.traffic.connections.find(number)
     if found is None:
-        state, down, up, client, server, pending = 0, -1, -1, "-1", "-1", 0
+        state, down, up, client, server, pending = 0, -1, -1, -1, -1, 0
     else:
-        state, down, up, client = found.state, found.down, found.up, found.address.decode()
-        server = str(found.server.index) if found.server else "-1"
+        state, down, up, client = found.state, found.down, found.up, found.client.number
+        server = found.server.index if found.server else -1
         pending = sum(pen.traffic.waiting(found))
     return (
         f"Connection {number}:\nstate = {state}\ndownfd = {down}, upfd = {up}\n"
@@ -129,8 +130,8 @@ SERVER_COLUMNS = {
     "max": "max soft", "hard": "max hard", "weight": "weight", "prio": "prio", "sx": "sent", "rx": "received",
 }  # fmt: skip
 CLIENT_COLUMNS = {
-    "addr": "address", "age": "age (s)", "server": "last server", "connects": "connects", "sx": "sent",
-    "rx": "received",
+    "number": "client", "addr": "address", "age": "age (s)", "server": "last server", "connects": "connects",
+    "sx": "sent", "rx": "received",
 }  # fmt: skip
 CONNECTION_COLUMNS = {
     "connection": "connection", "client": "client", "server": "server", "downfd": "downfd", "upfd": "upfd",

@@ -106,6 +106,9 @@ class Steered(Protocol):
     def open_log(self, name: str) -> None:
         """Log there.  Raises PenError, and then nothing has changed."""
 
+    def close_log(self) -> None:
+        """Log nothing from now on."""
+
     def write_web_stats(self) -> None:
         """Write the status page to the -w file, if there is one."""
 

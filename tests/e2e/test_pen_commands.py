@@ -77,6 +77,19 @@ class TestNumbers:
             (command, f"{default + 100}\n"),
         )
 
+    def test_the_largest(self, lab):
+        pen = lab.pen(servers=lab.backends(1))
+        largest = 2**31 - 1
+        for command in ("blacklist", "timeout", "tracking", "clients_max", "debug"):
+            check(pen, (f"{command} {largest}", f"{largest}\n"))
+            reply = pen.command(f"{command} {largest + 1}")
+            assert f"'{largest + 1}' is too large" in reply
+        check(pen, (f"idle_timeout 000{largest}", f"Idle timeout: {largest} seconds\n"), ("debug 0", "0\n"))
+        for command in (f"server 0 max {largest} blacklist {largest}", "server 0 blacklist 0"):
+            check(pen, (command, ""))
+        assert pen.ask() == "s0"
+        assert "internal error" not in pen.err
+
     def test_idle_timeout(self, lab):
         check(
             lab.pen(),
@@ -120,12 +133,13 @@ class TestConnections:
         assert client.line() == "s0"
         shown = pen.command("connection 0")
         match = re.fullmatch(
-            r"Connection 0:\nstate = \d+\ndownfd = (\d+), upfd = (\d+)\nclient = \S+, server = 0\npend = 0\n",
+            r"Connection 0:\nstate = \d+\ndownfd = (\d+), upfd = (\d+)\nclient = 0, server = 0\npend = 0\n",
             shown,
         )
         assert match, shown
         for descriptor in match.groups():
             assert pen.command(f"socket {descriptor}") == f"Socket {descriptor} belongs to connection 0\n"
+        assert pen.command("socket -1") == "Socket -1 belongs to connection -1\n"
         assert pen.command("socket 1") == "Socket 1 belongs to connection -1\n"
         assert pen.command("socket 99999") == "Socket 99999 belongs to connection -1\n"
 
@@ -133,7 +147,22 @@ class TestConnections:
         pen = lab.pen("-x", "20")
         assert pen.command("connection 3").startswith("Connection 3:\n")
         assert "downfd = -1, upfd = -1" in pen.command("connection 3")
-        assert pen.command("connection 20") == "Connection 20 out of range\n"
+        for number in ("20", "-1", "99999999999"):
+            assert pen.command(f"connection {number}") == f"Connection {number} out of range\n"
+            assert pen.command(f"close {number}") == f"Connection {number} out of range\n"
+
+    def test_the_clients_number_is_that_of_the_status_page(self, lab):
+        """As in pen 0.34.1: its place in the table of clients, which one that goes leaves to the next."""
+        pen = lab.pen("-c", "2", servers=lab.backends(1))
+        for source in ("127.0.0.7", "127.0.0.8", "127.0.0.7", "127.0.0.9"):
+            assert pen.client(source=source).line() == "s0"
+        shown = [pen.command(f"connection {number}").splitlines()[3] for number in range(4)]
+        assert shown == [f"client = {number}, server = 0" for number in (0, 1, 0, 1)]
+        clients = pen.command("status").partition("Active clients")[2]
+        assert re.findall(r'<tr><td>(\d+)</td><td class="text">([0-9.]+)</td>', clients) == [
+            ("1", "127.0.0.9"),
+            ("0", "127.0.0.7"),
+        ]
 
     def test_close(self, lab):
         pen = lab.pen("-r", servers=lab.backends(2))
@@ -222,6 +251,19 @@ class TestServers:
         reply = pen.command("server 0 address nosuchhost port 8002")
         assert "nosuchhost" in reply
         assert pen.ask() == "s0"
+
+    def test_without_an_address(self, lab):
+        """It is there, in the form of the others, and is not tried; write and read keep it."""
+        pen = lab.pen("-r", servers=[server := lab.backend()])
+        check(pen, ("server 2 max 4", ""), ("server 3 port 5", ""))
+        rows = [(row["number"], row["addr"], row["port"], row["max"]) for row in pen.servers()]
+        assert rows == [("0", "127.0.0.1", str(server.port), "0"), ("2", "-", "0", "4"), ("3", "-", "5", "0")]
+        assert pen.asks(3) == ["s0"] * 3
+        pen.command("write saved.cfg")
+        again = lab.pen("-F", "saved.cfg")
+        assert again.err == ""
+        assert again.servers()[1:] == pen.servers()[1:]
+        check(again, (f"server 3 address 127.0.0.1 port {server.port}", ""))
 
     def test_gaps_are_no_servers(self, lab):
         """Server 5 alone: selection and `servers` know of one."""
@@ -397,6 +439,8 @@ class TestErrors:
             ("close x", "x"),
             ("socket", "socket"),
             ("pid x", "x"),
+            ("control x", "x"),
+            ("kqueue", "kqueue"),
             ("tcp_fastclose sideways", "sideways"),
             ("server", "server"),
             ("server x max 1", "x"),

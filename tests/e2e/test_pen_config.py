@@ -1,11 +1,15 @@
 """Configuration: the -F file, include, HUP, and `write`."""
 
 import os
+import shlex
+import socket
 import stat
 
 import pytest
+from support.network import mounted
 from support.pen import control_options
 from support.ports import free_port, listens
+from support.programs import needs
 from support.waiting import let_pass, wait_until
 
 A, B = "127.0.0.21", "127.0.0.22"
@@ -51,6 +55,41 @@ class TestFile:
         assert "11" in fourth
         assert "pen.cfg:6:" in sixth
         assert "frob" in sixth
+
+    def test_a_mechanism_that_the_system_lacks_is_no_reason_not_to_start(self, lab):
+        """A file that was written on BSD."""
+        lab.write("pen.cfg", "kqueue\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
+        assert pen.command("timeout") == "9\n"
+        assert pen.err == "pen: pen.cfg:1: do_cmd: kqueue: this system does not have it\n"
+        assert pen.ask() == "s0"
+
+    def test_a_wrong_line_about_a_server_of_the_command_line(self, lab):
+        lab.write("pen.cfg", "server 0 acl 3 max\nserver 00 blacklist many max 3\n")
+        pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
+        assert pen.err.splitlines() == [
+            "pen: pen.cfg:1: do_cmd: server: value expected after 'max'",
+            "pen: pen.cfg:2: do_cmd: server: 'many' is not a number",
+        ]
+        assert pen.servers()[0]["max"] == "0"
+
+    def test_nul(self, lab):
+        (lab.directory / "pen.cfg").write_bytes(b"log a\0b\nweb_stats a\0b\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg")
+        assert pen.command("timeout") == "9\n"
+        assert [line[: len("pen: pen.cfg:1:")] for line in pen.err.splitlines()] == [
+            "pen: pen.cfg:1:",
+            "pen: pen.cfg:2:",
+        ]
+
+    @pytest.mark.parametrize("option", [" poll ", "include mechanism.cfg"])
+    def test_a_mechanism_by_option(self, lab, option):
+        lab.write("mechanism.cfg", "poll # not epoll\n")
+        pen = lab.pen("-O", option, servers=lab.backends(1))
+        assert pen.err == ""
+        assert pen.ask() == "s0"
+        pen.command("write saved.cfg")
+        assert "poll" in configuration(lab.directory / "saved.cfg")
 
     def test_garbage(self, lab):
         (lab.directory / "pen.cfg").write_bytes(b"\xff\xfe\0\n" + b"x" * 100_000 + b"\ntimeout 9\n")
@@ -108,6 +147,24 @@ class TestFile:
         reload(pen)
         assert sorted(pen.asks(2)) == ["s1", "s2"], "HUP applies the file"
 
+    def test_a_log_that_cannot_be(self, lab):
+        """It is said; that of the command line stays, and so does pen."""
+        lab.write("pen.cfg", "log 127.0.0.1:99999\ntimeout 9\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert "pen.cfg:1: do_cmd: log: bad address '127.0.0.1:99999'" in pen.err
+        assert (pen.command("log"), pen.command("timeout")) == ("pen.log\n", "9\n")
+        lab.write("pen.cfg", "log no/such/pen.log\ntimeout 8\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert pen.err == "pen: log no/such/pen.log: No such file or directory\n"
+        assert (pen.command("log"), pen.command("timeout")) == ("pen.log\n", "8\n")
+
+    @pytest.mark.parametrize(("line", "log"), [("no log", ""), ("log other.log", "other.log\n")])
+    def test_a_log_in_it_is_the_one_that_counts(self, lab, line, log):
+        lab.write("pen.cfg", f"{line}\n")
+        pen = lab.pen("-F", "pen.cfg", "-l", "pen.log")
+        assert pen.command("log") == log
+        assert not pen.log_file.exists()
+
     def test_include(self, lab):
         lab.write("pen.cfg", "include more.cfg\nblacklist 8\n")
         lab.write("more.cfg", "timeout 9\nnonsense\n")
@@ -120,6 +177,23 @@ class TestFile:
         pen = lab.pen()
         assert "nonsense" in pen.command("include more.cfg")
         assert (pen.command("timeout"), pen.command("blacklist")) == ("9\n", "8\n")
+
+    def test_a_fifo_that_nobody_writes_does_not_stop_pen(self, lab):
+        os.mkfifo(lab.directory / "fifo")
+        pen = lab.pen("-r", servers=lab.backends(1))
+        assert pen.command("include fifo") == "do_cmd: include: Can't read config file 'fifo'\n"
+        assert pen.command("include /dev/zero") == "do_cmd: include: Can't read config file '/dev/zero'\n"
+        assert pen.command("geoip_db fifo") == "do_cmd: geoip_db: fifo: Not a regular file\n"
+        assert pen.ask() == "s0"
+
+    @needs("bash")
+    def test_at_start_it_may_be_a_pipe(self, lab):
+        wrap = ["bash", "-c", 'exec "$@" -F <(echo timeout 9)', "bash"]
+        pen = lab.pen(servers=lab.backends(1), wrap=wrap)
+        assert pen.command("timeout") == "9\n"
+        pen.hup()
+        pen.says("Can't read config file '/dev/fd/[0-9]+'")
+        assert pen.ask() == "s0"
 
     def test_include_of_itself_ends(self, lab):
         lab.write("pen.cfg", "timeout 9\ninclude pen.cfg\nblacklist 8\n")
@@ -203,6 +277,22 @@ class TestHup:
         reload(pen)
         pen.address = ("127.0.0.1", port)
         assert pen.ask() == "s0"
+
+    def test_the_newest_file_counts(self, lab, network):
+        """Names in the one before still wait for their name server; what they belong to is old by now."""
+        conf = lab.write("resolv.conf", "nameserver 127.0.0.53\noptions timeout:2 attempts:1\n")
+        lab.write("pen.cfg", "timeout 9\n")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hole:
+            hole.bind(("127.0.0.53", 53))
+            pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1), wrap=mounted(conf, "/etc/resolv.conf"))
+            lab.write("pen.cfg", "timeout 8\nserver 1 address slow.example port 80\n")
+            pen.hup()
+            assert hole.recvfrom(512), "it asks"
+            lab.write("pen.cfg", "timeout 7\n")
+            pen.hup()
+            wait_until(lambda: pen.command("timeout") == "7\n")
+            assert "slow.example" in pen.command("server 2 address slow.example port 80"), "the time is over"
+            assert pen.command("timeout") == "7\n"
 
     def test_without_a_file(self, lab):
         pen = lab.pen(servers=lab.backends(1))
@@ -338,12 +428,60 @@ class TestWrite:
         assert [name for name in os.listdir(lab.directory) if "saved" in name] == ["saved.cfg"]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    def test_a_link_stays_a_link(self, lab):
+        lab.write("real.cfg", "old\n")
+        (lab.directory / "pen.cfg").symlink_to("real.cfg")
+        pen = lab.pen("-F", "pen.cfg")
+        assert pen.command("write") == ""
+        assert os.readlink(lab.directory / "pen.cfg") == "real.cfg"
+        assert "timeout 3" in configuration(lab.directory / "real.cfg")
+
+    @needs("root")
+    def test_it_stays_its_owners(self, lab):
+        """And what somebody else has put in the way is not written to."""
+        path = lab.write("saved.cfg", "old\n")
+        os.chown(path, 65534, 65534)
+        path.chmod(0o604)
+        pen = lab.pen()
+        trap = lab.write(f"saved.cfg.{pen.pid}.new", "trap\n")
+        os.link(trap, lab.directory / "link")
+        assert pen.command("write saved.cfg") == ""
+        assert "timeout 3" in configuration(path)
+        assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (
+            65534,
+            65534,
+            0o604,
+        )
+        assert (lab.directory / "link").read_text() == "trap\n"
+
+    @needs("root")
+    def test_a_device_stays_a_device(self, lab):
+        """`-w /dev/null` must not be the end of /dev/null."""
+        device = lab.directory / "null"
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        pen = lab.pen("-w", "null")
+        assert pen.command("write null") == ""
+        assert "</html>" in pen.command("status")
+        assert stat.S_ISCHR(device.stat().st_mode)
+        assert pen.err == ""
+
+    def test_names_with_blanks(self, lab):
+        """No command can say them: they are in the command line."""
+        pen = lab.pen("-l", "my pen.log", "-w", "#1.html", servers=lab.backends(1))
+        assert pen.command("write saved.cfg") == ""
+        heading = (lab.directory / "saved.cfg").read_text().splitlines()[0]
+        pen.stop()
+        _, _, *words = shlex.split(heading)
+        again = lab.pen_as_typed(*words, listen=pen.listen, control=os.path.basename(pen.control))
+        assert (again.command("log"), again.command("web_stats")) == ("my pen.log\n", "#1.html\n")
+        assert again.err == ""
+
     def test_a_failure_leaves_the_old_one(self, lab):
         disk = lab.directory / "disk"
         disk.mkdir()
         pen = lab.pen()
         before = os.listdir(lab.directory)
-        assert "disk" in pen.command("write disk")
+        assert pen.command("write disk") == "do_cmd: write: disk: Is a directory\n"
         assert os.listdir(lab.directory) == before
         assert not list(disk.iterdir())
 

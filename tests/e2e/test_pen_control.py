@@ -101,6 +101,24 @@ class TestWho:
         with Client(("127.0.0.1", port), "127.0.0.22") as client:
             assert client.ended()
 
+    def test_a_denied_client_is_reset(self, lab):
+        """An end without a word would be the reply to a command that was carried out."""
+        port = free_port()
+        options = [*control_options(f"127.0.0.1:{port}"), "-O", "acl 0 deny 127.0.0.1"]
+        lab.pen(*options, servers=lab.backends(1), control="")
+        with Client(("127.0.0.1", port)) as client, pytest.raises(ConnectionResetError):
+            client.send(b"roundrobin\n").rest()
+
+    def test_denied_clients_that_say_nothing_are_not_kept(self, lab):
+        port = free_port()
+        options = [*control_options(f"127.0.0.1:{port}"), "-O", "acl 0 deny 127.0.0.21"]
+        pen = lab.pen(*options, control="")
+        before = len(open_files(pen.pid))
+        clients = [lab.client(("127.0.0.1", port), "127.0.0.21") for _ in range(200)]
+        assert answer(("127.0.0.1", port)) == f"{pen.pid}\n"
+        assert all(client.ended() for client in clients)
+        wait_until(lambda: len(open_files(pen.pid)) <= before)
+
     def test_list_0_is_the_default(self, lab):
         port = free_port()
         options = [*control_options(f"127.0.0.1:{port}"), "-O", "acl 0 deny 127.0.0.21"]
@@ -132,6 +150,27 @@ class TestProtocol:
         pen = lab.pen()
         with Client(pen.control) as client:
             assert client.send(b"timeout 9").shut().rest() == b"9\n"
+
+    @pytest.mark.parametrize("size", [4097, 5000, 100_000, 500_000])
+    def test_a_line_that_is_too_long_is_answered(self, lab, size):
+        """All of it is read, lest a reset take the answer back."""
+        pen = lab.pen()
+        with Client(pen.control) as client:
+            assert client.send(b"x" * size + b"\n").rest() == b"do_cmd: command line too long\n"
+
+    @pytest.mark.parametrize("name", [b"a\xff\xe5", "caf\xe9\xa0\u3000.log".encode(), b"a\x1bb"])
+    def test_names_are_bytes(self, lab, name):
+        """No byte beyond ASCII is a blank, and none is written in another way."""
+        pen = lab.pen()
+        with Client(pen.control) as client:
+            assert client.send(b"log " + name + b"\n").rest() == name + b"\n"
+        assert name in os.listdir(os.fsencode(lab.directory))
+
+    def test_a_nul_is_refused(self, lab):
+        pen = lab.pen()
+        for command in ("log a\0b", "web_stats \0", "include \0", "write a\0", "server 0 address /\0"):
+            assert "NUL" in pen.command(command), command
+        assert pen.err == ""
 
     def test_a_client_that_says_nothing_and_goes(self, lab):
         pen = lab.pen()

@@ -208,8 +208,9 @@ class TestSessions:
         assert "\nNew, " in s_client(lab, pen, *words, "-sess_out", session).out
         assert "\nReused, " in s_client(lab, pen, *words, "-sess_in", session).out
 
-    def test_renegotiation_is_refused(self, lab, ca):
-        pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend(silent)])
+    @pytest.mark.parametrize("options", [[], ["-O", "ssl_client_renegotiation_interval 1"]])
+    def test_renegotiation_is_refused(self, lab, ca, options):
+        pen = lab.pen("-E", ca.issue("x").both, *options, servers=[lab.backend(silent)])
         host, port = pen.address
         words = ["openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}"]
         seen = lab.run_words(words, stdin=b"R\n")

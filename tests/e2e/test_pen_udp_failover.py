@@ -88,6 +88,13 @@ class TestSilent:
         assert other.received == []
         assert status(pen) == [False, False]
 
+    def test_replies_are_expected_again(self, udp):
+        mute, other = udp.server(silent), udp.server()
+        pen = udp.start("-t", "1", "-O", "no udp_replies", servers=[mute, other])
+        pen.command("udp_replies")
+        assert udp.client(pen.address).ask() == b"s1"
+        assert status(pen) == [True, False]
+
     def test_replies_pass_though_none_are_expected(self, udp):
         pen = udp.start("-O", "no udp_replies", servers=udp.servers(1))
         assert udp.asks(pen, 1) == ["s0"]

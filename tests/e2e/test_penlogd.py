@@ -354,6 +354,14 @@ class TestOutput:
         wait_until(lambda: penlogd.process.out == "to stdout\n")
         assert penlogd.process.stop() == 0
 
+    def test_with_a_file_it_stays_in_the_foreground_if_asked_to(self, lab):
+        port = free_port(socket.SOCK_DGRAM)
+        penlogd = lab.spawn([*tool("penlogd"), "-f", "-l", "access.log", "-p", "penlogd.pid", str(port)])
+        wait_until(lambda: udp_sockets(penlogd.pid, port))
+        assert (lab.directory / "penlogd.pid").read_text() == f"{penlogd.pid}\n"
+        assert os.getsid(penlogd.pid) == os.getsid(0)
+        assert penlogd.stop() == 0
+
     def test_a_closed_output_ends_it_quietly(self, lab):
         reader, writer = os.pipe()
         port = free_port(socket.SOCK_DGRAM)

@@ -86,6 +86,14 @@ def test_what_is_not_answered_is_counted(lab):
     assert done.err.endswith("asked 2, unanswered 2\n")
 
 
+def test_t_is_the_time_for_a_lookup(lab):
+    server = lab.closing(NameServer(lambda name, kind: Reply(silent=True)))
+    lab.write("log", "10.0.0.1 a\n")
+    patient = lab.spawn([*tool("splitwr"), "-t", "600", "-s", str(server), "log"])
+    assert lab.run("splitwr", "-t", "1", "-s", server, "log") == (0, "10.0.0.1 a\n", "")
+    assert patient.alive
+
+
 def test_alone_writes_the_cache(lab, server, log):
     first = lab.run("splitwr", "-s", server, "-c", "cache", log)
     server.asked.clear()

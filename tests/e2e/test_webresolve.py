@@ -55,6 +55,17 @@ class TestUsage:
         for option in ("-c", "-f", "-n", "-q", "-s", "-t", "-v"):
             assert f"  {option} " in done.out
 
+    def test_what_splitwr_gets_of_its_workers(self, lab, server, resolve):
+        """-a: an address a line, its name and until when that holds."""
+        server.answer = lambda name, kind: (
+            named("h7.example") if name.startswith("7.") else Reply(rcode=NXDOMAIN)
+        )
+        began = int(time.time())
+        done = resolve("-a", data="192.0.2.7\n2001:db8::1\n")
+        rows = [row.split(" ") for row in done.out.splitlines()]
+        assert all(int(expires) >= began for _, _, expires in rows)
+        assert sorted(row[:2] for row in rows) == [["192.0.2.7", "h7.example"], ["2001:db8::1", "-"]]
+
     @pytest.mark.parametrize("name", ["webresolve", "splitwr"])
     @pytest.mark.parametrize(
         ("words", "wrong"),

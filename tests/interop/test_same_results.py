@@ -21,7 +21,7 @@ SAME = [
     "prio", "roundrobin", "mode", "tcp_nodelay", "keepalive", "ascii", "acl 5 permit 10.0.0.1",
     "acl 5 deny 10.0.0.0 255.0.0.0", "no acl 5", "pending_max 20", "tcp_fastclose up",
     "server 0 max 5 hard 6 weight 7 prio 8", "servers", "server 0 blacklist 9", "close 999999",
-    "connection 999999", "socket 1", "frobnicate x", "exit",
+    "connection 999999", "close -1", "connection -1", "socket 1", "socket -1", "frobnicate x", "exit",
 ]  # fmt: skip
 """Commands whose replies are the original's to the letter."""
 
@@ -55,6 +55,22 @@ def test_the_same_replies(pair):
     expected = [(command, ask(original("penctl"), theirs, command)) for command in SAME]
     expected = [(command, reply.replace(theirs.listen, ours.listen)) for command, reply in expected]
     assert [(command, ask(original("penctl"), ours, command)) for command in SAME] == expected
+
+
+def test_the_same_connections(pair):
+    """But for the descriptors, and for what is pending just then."""
+    shown = []
+    for pen in pair("-h"):
+        clients = [pen.client(source=source) for source in ("127.0.0.7", "127.0.0.8", "127.0.0.7")]
+        assert all(client.line() for client in clients)
+        replies = [ask(original("penctl"), pen, f"connection {number}") for number in (0, 1, 2, -1)]
+        shown.append(
+            [
+                [line for line in reply.splitlines() if "fd" not in line and "pend" not in line]
+                for reply in replies
+            ]
+        )
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize("options", [["-h"], ["-h", "-r"]], ids=["hash", "hash and port"])

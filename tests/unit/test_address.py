@@ -119,7 +119,7 @@ def test_services_are_looked_up_for_the_protocol_in_use():
         (address.server, "host:80:1:-2", "hard: '-2' is not a number"),
         (address.server, "host:80:1:2:x", "weight: 'x' is not a number"),
         (address.server, "host:80:1:2:3:x", "prio: 'x' is not a number"),
-        (address.server, "host:80:9999999999", "max: '9999999999' is not a number"),
+        (address.server, "host:80:9999999999", "max: '9999999999' is too large"),
         (address.server, "host:80:1:2:3:4:5", "more than"),
     ],
 )
