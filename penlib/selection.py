@@ -97,7 +97,11 @@ class Selection:
 
     def is_usable(self, server: Server, client: Client, now: float) -> bool:
         """Whether the server may be tried for this client now."""
-        return server.is_available(now) and self.permits(server, client) and self.has_room(server, client)
+        return (
+            server.is_available(now)
+            and (not self.acls[server.acl] or self.permits(server, client))
+            and (not server.max or self.has_room(server, client))
+        )
 
     def is_last_resort(self, server: Server, client: Client, now: float) -> bool:
         """Whether the server is out only because it failed."""

@@ -39,6 +39,8 @@ OUR_FAULTS = OUT_OF_DESCRIPTORS | {
 STALL = 0.1
 """Seconds until a connect that failed through our own fault is tried again, if nothing ends before."""
 
+STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
 IP_BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
 """ip(7): bind to an address now and let connect choose the port, so that ports are not used up."""
 
@@ -118,7 +120,7 @@ class Dialler:
         the server has failed, with the last `error`."""
         server = connection.server
         assert server
-        if connection.place == 0 and (fd := self.spare(connection)) >= 0:
+        if self._settings.idlers and connection.place == 0 and (fd := self.spare(connection)) >= 0:
             connection.up, connection.place = fd, 1
             self._connected(connection, server)
             return True
@@ -141,7 +143,7 @@ class Dialler:
     def _connect(self, connection: Connection, place: Place) -> int:
         """Begin to connect.  Answers an errno: 0 when connected, EINPROGRESS when under way."""
         try:
-            sock = RawSocket(place.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
+            sock = RawSocket(place.family, STREAM, 0)
         except OSError as exc:
             return exc.errno or errno.EINVAL
         try:
@@ -163,7 +165,8 @@ class Dialler:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if settings.keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        bind_source(sock, place, connection, settings)
+        if settings.source or settings.transparent:
+            bind_source(sock, place, connection, settings)
 
     # Pending connects
 

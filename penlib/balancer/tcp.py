@@ -42,6 +42,23 @@ ACCEPT_RETRY = 1.0
 Looking = tuple[Tap | None, Tap | None]
 """The taps of a client and of its server."""
 
+Accept = Callable[[], tuple[int, Any]]
+"""Answers a client's descriptor and address.  Raises BlockingIOError if nobody waits, OSError."""
+
+
+class Listener:
+    """A listening socket, and how clients are accepted from it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.family = int(sock.family)
+        self.accept: Accept = getattr(sock, "_accept", self._accept)
+        """Without the wrapper object, where Python has this: that costs more than the system call."""
+
+    def _accept(self) -> tuple[int, Any]:
+        sock, sockaddr = self.sock.accept()
+        return sock.detach(), sockaddr
+
 
 class Tcp:
     """All connections of one pen."""
@@ -76,7 +93,7 @@ class Tcp:
         self._clients = clients
         self._journal = journal
         self._reporter = reporter
-        self._listeners: dict[int, socket.socket] = {}
+        self._listeners: dict[int, Listener] = {}
         self._paused = False
         self._ready_listeners: list[int] = []
         self._idle_timer: Timer | None = None
@@ -100,10 +117,10 @@ class Tcp:
 
     def listen(self, sockets: list[socket.socket]) -> None:
         """Accept from these listening sockets instead of those before, which are closed."""
-        for fd, sock in self._listeners.items():
+        for fd, old in self._listeners.items():
             self.loop.forget(fd)
-            sock.close()
-        self._listeners = {sock.fileno(): sock for sock in sockets}
+            old.sock.close()
+        self._listeners = {sock.fileno(): Listener(sock) for sock in sockets}
         self._ready_listeners.clear()
         for fd in self._listeners:
             self.loop.watch(fd, 0 if self._paused else READ, self._listener_ready)
@@ -122,15 +139,15 @@ class Tcp:
     def _accept_all(self) -> None:
         listeners, self._ready_listeners = self._ready_listeners, []
         for fd in listeners:
-            sock = self._listeners.get(fd)
-            if sock:
-                self._accept_batch(sock)
+            listener = self._listeners.get(fd)
+            if listener:
+                self._accept_batch(listener.accept, listener.family)
+        if not self._has_room():
+            self._pause()
 
-    def _accept_batch(self, listener: socket.socket) -> None:
-        accept, family = _acceptor(listener), listener.family
-        for _ in range(self._settings.multi_accept):
-            if not self._has_room():
-                self._pause()
+    def _accept_batch(self, accept: Accept, family: int) -> None:
+        for _ in range(min(self._settings.multi_accept, self._room())):
+            if self._dialler.starved:
                 return
             try:
                 fd, sockaddr = accept()
@@ -146,12 +163,13 @@ class Tcp:
             os.set_blocking(fd, False)
             self._admit(fd, family, sockaddr)
 
+    def _room(self) -> int:
+        """How many clients may be accepted now, as far as numbers say."""
+        settings = self._settings
+        return min(settings.conn_max - len(self.connections), settings.pending_max - self._dialler.pending)
+
     def _has_room(self) -> bool:
-        return (
-            len(self.connections) < self._settings.conn_max
-            and self._dialler.pending < self._settings.pending_max
-            and not self._dialler.starved
-        )
+        return self._room() > 0 and not self._dialler.starved
 
     def _freed(self) -> None:
         """There may be room now."""
@@ -263,7 +281,8 @@ class Tcp:
         server = connection.server
         assert server
         connection.active = clock.monotonic()
-        self._set_client_options(connection)
+        if self._settings.tcp_nodelay or self._settings.keepalive:
+            self._set_client_options(connection)
         if self._reporter.level:
             self._reporter.debug(1, f"connection {connection.number}: server {server.title}")
         taps = self._taps(connection, server)
@@ -273,7 +292,7 @@ class Tcp:
 
     def _set_client_options(self, connection: Connection) -> None:
         settings = self._settings
-        if connection.family != socket.AF_UNIX and (settings.tcp_nodelay or settings.keepalive):
+        if connection.family != socket.AF_UNIX:
             sock = self.relay.sock(connection.down)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, settings.tcp_nodelay)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.keepalive)
@@ -391,14 +410,3 @@ class Tcp:
                 self._reporter.debug(1, f"connection {connection.number}: idle")
                 self.end(connection)
         self.watch_idle()
-
-
-def _acceptor(listener: socket.socket) -> Callable[[], tuple[int, Any]]:
-    """accept without the wrapper object, which costs more than the system call."""
-    accept: Callable[[], tuple[int, Any]] | None = getattr(listener, "_accept", None)
-    return accept or (lambda: _public_accept(listener))
-
-
-def _public_accept(listener: socket.socket) -> tuple[int, Any]:
-    sock, sockaddr = listener.accept()
-    return sock.detach(), sockaddr
