@@ -3,7 +3,7 @@
 from penlib import address, process
 from penlib.address import ServerSpec
 from penlib.balancer.balancer import Pen
-from penlib.balancer.endpoints import check_path, control_endpoint, penlogd_of, protocol, spec_of
+from penlib.balancer.endpoints import check_path, penlogd_of, protocol, spec_of
 from penlib.balancer.settings import LEAST, TLS_LEAST, Options, Settings
 from penlib.capabilities import NET_ADMIN
 from penlib.clients import Clients
@@ -120,7 +120,7 @@ def _options(args: Args) -> Options:
         if args[option]:
             setattr(options, attribute, _server(args[option], kind, port))
     if args["-C"]:
-        options.control = control_endpoint(address.listener(args["-C"]))
+        options.control = address.listener(args["-C"])
     if not args["<listen>"] and not args["-F"]:
         raise UsageError("no listening address")
     options.mechanism = "poll" if args["-P"] else ""

@@ -14,6 +14,7 @@ from penlib import acl, address
 from penlib.address import Endpoint
 from penlib.balancer import arguments, status
 from penlib.balancer.arguments import PREFIX, CommandError
+from penlib.balancer.endpoints import control_endpoint
 from penlib.balancer.settings import LEAST, SSL_OPTIONS
 from penlib.balancer.steered import Steered
 from penlib.capabilities import check_transparent
@@ -266,7 +267,7 @@ def saved_servers(pen: Steered) -> Iterable[str]:
 
 def show_control(pen: Steered, args: list[str]) -> str:
     arguments.none(args)
-    return str(pen.options.control or "")
+    return str(control_endpoint(pen.options.control)) if pen.options.control else ""
 
 
 def list_servers(pen: Steered, args: list[str]) -> str:

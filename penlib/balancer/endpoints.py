@@ -1,14 +1,14 @@
 """What a pen's addresses may be, beyond what `address` says of every address."""
 
+import socket
 from collections.abc import Callable
 
 from penlib import address
-from penlib.address import Endpoint, ServerSpec
+from penlib.address import Endpoint, Place, ServerSpec
 from penlib.balancer.settings import Options
 from penlib.errors import UsageError
 
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
-"""Where a control port without a host listens; the second only if there is IPv6."""
 
 
 def protocol(options: Options) -> str:
@@ -17,8 +17,13 @@ def protocol(options: Options) -> str:
 
 
 def control_endpoint(endpoint: Endpoint) -> Endpoint:
-    """A control port without a host is for this machine alone."""
+    """A control port as people are told of it: one without a host is for this machine alone."""
     return endpoint if endpoint.path or endpoint.host else endpoint._replace(host=LOOPBACK)
+
+
+def loopback(port: int) -> list[Place]:
+    """Where a control port without a host listens; at the second place only if there is IPv6."""
+    return [Place(socket.AF_INET, (LOOPBACK, port)), Place(socket.AF_INET6, (LOOPBACK6, port))]
 
 
 def check_path(endpoint: Endpoint, protocol: str) -> None:

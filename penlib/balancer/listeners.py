@@ -6,7 +6,7 @@ import socket
 from penlib import process, sockets
 from penlib.address import Endpoint, Place
 from penlib.balancer.control import Control
-from penlib.balancer.endpoints import LOOPBACK, LOOPBACK6, check_path, protocol
+from penlib.balancer.endpoints import check_path, control_endpoint, loopback, protocol
 from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
@@ -48,10 +48,9 @@ class Listeners:
         """Listen for penctl.  Raises PenError."""
         endpoint = self._options.control
         assert endpoint
-        places = self._places(endpoint)
-        if places and endpoint.host == LOOPBACK:
-            places = [*places, Place(socket.AF_INET6, (LOOPBACK6, endpoint.port))]
-        self._control.listen(sockets.listen(endpoint, self._settings.backlog, CONTROL_MODE, places))
+        places = None if endpoint.path else self._places(endpoint) or loopback(endpoint.port)
+        named = control_endpoint(endpoint)
+        self._control.listen(sockets.listen(named, self._settings.backlog, CONTROL_MODE, places))
         self._controller = _given(endpoint, user)
 
     def move(self, endpoint: Endpoint, where: Whereabouts) -> None:

@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from penlib import process
 from penlib.balancer import policy
 from penlib.balancer.channel import Aside, Channel
 from penlib.balancer.settings import Options, Settings
@@ -270,6 +271,7 @@ def _load_stapled() -> None:
 
 def _read(path: str, what: str) -> bytes:
     try:
+        process.check_regular(path)
         with open(path, "rb") as file:
             return file.read()
     except OSError as exc:

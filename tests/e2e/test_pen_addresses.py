@@ -124,6 +124,14 @@ class TestListener:
         assert str(server.port) in complaint
         assert complaint.endswith("Address already in use")
 
+    @needs("ipv6")
+    def test_a_control_address_is_that_one_alone(self, lab):
+        port = free_port()
+        options = control_options(f"127.0.0.1:{port}")
+        lab.pen(*options, servers=lab.backends(1), control="")
+        assert lab.penctl(options[1], "control").out == f"127.0.0.1:{port}\n"
+        lab.closing(socket.socket(socket.AF_INET6)).bind(("::1", port))
+
     def test_a_port_just_left_is_free(self, lab):
         pen = lab.pen(servers=lab.backends(1))
         client = pen.client()

@@ -280,6 +280,15 @@ class TestPickUp:
         made = directory.put("new.example.com")
         assert shown(pen, "new.example.com") == der(made)
 
+    @pytest.mark.parametrize("ending", ["crt", "key", "ca", "ocsp"])
+    def test_a_fifo_that_nobody_writes_does_not_stop_pen(self, pen, directory, default, ending):
+        directory.put("new.example.com")
+        path = directory.path / f"new.example.com.{ending}"
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        assert shown(pen, "new.example.com") == der(default)
+        pen.says("Not a regular file")
+
 
 class TestStaples:
     def test_of_the_default(self, lab, ca, default, pen):
