@@ -25,6 +25,7 @@ _RECURSION_DESIRED = 0x0100
 _RESPONSE, _TRUNCATED, _RCODE = 0x8000, 0x0200, 0x000F
 _POINTER = 0xC0
 _NAME_LIMIT = 255
+_POINTERS = 127  # in one name: it has no more labels, and every useful pointer leads to one
 _CHAIN_LIMIT = 16  # CNAMEs followed: RFC 2317 delegations have one
 
 
@@ -130,15 +131,19 @@ def _record(data: bytes, at: int) -> tuple[Record | None, int]:
 
 
 def _name(data: bytes, at: int) -> tuple[bytes, int]:
-    """The uncompressed name at `at`, and where it ends.  Pointers must point back, so they end."""
+    """The uncompressed name at `at`, and where it ends.  Pointers must point back, so they end; and they are
+    counted, for thousands in a row, met by thousands of records, would take seconds."""
     labels = []
-    size, end, floor = 1, -1, at
+    size, end, floor, pointers = 1, -1, at, 0
     while length := data[at]:
         if length >= _POINTER:
             target = (length & ~_POINTER) << 8 | data[at + 1]
             end = at + 2 if end < 0 else end
+            pointers += 1
             if target >= floor:
                 raise ValueError("a name that points ahead")
+            if pointers > _POINTERS:
+                raise ValueError("a name that is too long")
             at = floor = target
             continue
         size += 1 + length

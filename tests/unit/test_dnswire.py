@@ -81,6 +81,22 @@ def test_what_is_not_well_formed_is_refused(data):
         dnswire.parse(data)
 
 
+@pytest.mark.parametrize("pointers", [127, 128])
+def test_a_name_leads_no_further_than_it_can_have_labels(pointers):
+    """A record whose data are pointers, each to the one before, the first to the question's name; then one
+    that is owned by the last of them."""
+    begin = len(message((NAME, 16, 60, b"")))
+    targets = [12, *range(begin, begin + 2 * (pointers - 2), 2)]
+    chain = b"".join(struct.pack("!H", 0xC000 | target) for target in targets)
+    owner = struct.pack("!H", 0xC000 | begin + len(chain) - 2)
+    data = message((NAME, 16, 60, chain), (owner, PTR, 60, HOST))
+    if pointers == 127:
+        assert dnswire.answers(dnswire.parse(data), NAME, PTR) == ([HOST], 60)
+    else:
+        with pytest.raises(ValueError, match="too long"):
+            dnswire.parse(data)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_answer_or_a_value_error(data):
     for each in (data, message()[:12] + data, message() + data):
