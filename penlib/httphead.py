@@ -50,7 +50,8 @@ STRICT_OPENING = re.compile(rb"(?:\r\n)*" + _LINE + rb"\r\n")
 LINE_SO_FAR = re.compile(rb"\r|" + _beginning(_METHOD, b" ", _TARGET, b" ", *_VERSION, b"[0-9]", rb"\r"))
 _BLANKS = re.compile(rb"[\t\n\v\f\r ]*+")
 _BLANK = rb"[\t\v\f\r ]"
-_SLOPPY = re.compile(_METHOD + _BLANK + rb"[^\n]*(?<=" + _BLANK + rb")HTTP/0*1\.[0-9]+" + _BLANK + rb"*\n")
+_SLOPPY = re.compile(_METHOD + _BLANK + rb"[^\n]*(?<=" + _BLANK + rb")HTTP/[0-9]+\.[0-9]+" + _BLANK + rb"*\n")
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4: no server reads that as HTTP/1
 _SLOPPY_SO_FAR = re.compile(_beginning(_METHOD, _BLANK + rb"[^\n]*+"))
 FIELDS = re.compile(b"(?:" + _FIELD + b")*")
 FIELD_SO_FAR = re.compile(rb"\r|" + _beginning(_TOKEN, b":" + _VALUE, rb"\r"))
@@ -127,8 +128,11 @@ def is_sloppy(text: bytes) -> bool | None:
     """Whether the first line, which is no request line, may be taken for one by a lenient server; None as
     long as that can't be told.
 
-    nginx 1.22 takes lines with several blanks, with a CR before them, or with HTTP/1.10.
+    nginx 1.22 takes lines with several blanks, with a CR before them, or with HTTP/1.10; Apache httpd 2.4
+    takes any version from HTTP/2.0 to HTTP/9.9 for HTTP/1.1.
     """
+    if text.startswith(_PREFACE[: len(text)]):
+        return None if len(text) < len(_PREFACE) else False
     blanks = _BLANKS.match(text)
     assert blanks
     start = blanks.end()

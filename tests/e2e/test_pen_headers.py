@@ -90,6 +90,18 @@ class TestRealServers:
         assert honest.send(line + b"\r\nHost: x\r\nConnection: close\r\n\r\n").rest()
         assert liar.send(line + b"\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").rest() == b""
 
+    @needs("apache2")
+    @pytest.mark.parametrize("version", [b"2.0", b"9.9"])
+    def test_a_version_that_only_apache_takes_for_http_1_is_no_way_to_lie(self, lab, version):
+        lab.write("index.html", "apache")
+        log = lab.directory / "forwarded.log"
+        pen = lab.pen("-H", servers=[apache(lab, str(log), form="forwarded")])
+        honest, liar = pen.client(), pen.client()
+        head = b"GET /index.html HTTP/" + version + b"\r\nHost: x\r\nConnection: close\r\n"
+        assert honest.send(head + b"\r\n").rest().endswith(b"apache")
+        assert liar.send(head + b"X-Forwarded-For: 6.6.6.6\r\n\r\n").rest() == b""
+        assert b"6.6.6.6" not in log.read_bytes()
+
     @needs("apache2", "curl")
     def test_apache(self, lab):
         lab.write("index.html", "apache")

@@ -136,6 +136,7 @@ class TestSloppyFirstLine:
     LINES = (
         *(b"GET  / HTTP/1.1", b"GET /  HTTP/1.1", b"GET / HTTP/1.1 ", b"GET / HTTP/1.10", b"GET / HTTP/1.01"),
         *(b"\rGET / HTTP/1.1", b"\r\r\nGET / HTTP/1.1", b"GET\t/ HTTP/1.1", b" GET / HTTP/1.1"),
+        *(b"GET / HTTP/2.0", b"GET / HTTP/9.9", b"PRI * HTTP/2.0"),
     )
 
     @pytest.mark.parametrize("line", LINES)
@@ -158,7 +159,14 @@ class TestSloppyFirstLine:
         assert wire.to_server == first + GET + GET[:-2]
 
     @pytest.mark.parametrize(
-        "line", [b"hello  world", b"GET / HTTP/2.0", b"GET / RTSP/1.0", b"\x16  HTTP/1.1"]
+        "line",
+        [
+            b"hello  world",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n",
+            b"GET / RTSP/1.0",
+            b"\x16  HTTP/1.1",
+            b"G / HTTP/2",
+        ],
     )
     def test_another_protocol_may_say_what_it_likes(self, line):
         sent = line + b"\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
