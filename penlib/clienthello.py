@@ -10,6 +10,10 @@ SERVER_NAME, HOST_NAME = 0, 0
 LIMIT = 16 * 1024
 """Bytes within which a hello must be complete.  Real ones have 200 to 2,000."""
 
+MOST_RECORDS = 100
+"""Records over which a hello may be spread.  A real one takes one or two; thousands, empty or of a byte each,
+would cost us milliseconds with every look at what has come so far."""
+
 
 class _Short(Exception):
     """The bytes end before what they tell of."""
@@ -58,7 +62,7 @@ def server_name(data: bytes) -> str | None:
 def _message(records: _Reader) -> bytes:
     """The body of the hello, which may be spread over several records; empty if it is something else."""
     message = b""
-    while True:
+    for _ in range(MOST_RECORDS):
         if records.number(1) != HANDSHAKE:
             return b""
         records.take(2)  # the version, which says nothing
@@ -70,6 +74,7 @@ def _message(records: _Reader) -> bytes:
             return reader.vector(3)
         except _Short:
             continue
+    return b""
 
 
 def _name(hello: bytes) -> str:

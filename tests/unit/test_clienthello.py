@@ -5,7 +5,7 @@ import ssl
 
 import pytest
 
-from penlib.clienthello import LIMIT, server_name
+from penlib.clienthello import LIMIT, MOST_RECORDS, server_name
 
 
 def hello(name: str | None, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -39,11 +39,20 @@ def test_more_must_come() -> None:
     assert server_name(data + b"and more") == "www.example.com"
 
 
-@pytest.mark.parametrize("size", [1, 7, 100])
+@pytest.mark.parametrize("size", [7, 100])
 def test_spread_over_records(size: int) -> None:
     data = in_records(hello("www.example.com"), size)
     assert server_name(data) == "www.example.com"
     assert server_name(data[:-1]) is None
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("size", [0, 1])
+def test_thousands_of_records_are_given_up(size: int, more: int) -> None:
+    """Nothing but the first byte of a hello, and then again and again nothing, or a byte of its length."""
+    record = b"\x16\x03\x01\x00" + bytes([size]) + b"\xff" * size
+    data = b"\x16\x03\x01\x00\x01\x01" + record * (MOST_RECORDS - 2 + more)
+    assert server_name(data) == ("" if more else None)
 
 
 @pytest.mark.parametrize(
