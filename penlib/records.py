@@ -87,8 +87,11 @@ def parse_file_line(line: bytes) -> Record | None:
 
 
 def parse_datagram(data: bytes) -> Record | None:
-    """The record of one datagram, with or without its newline; else None. Never raises."""
-    match = _DATAGRAM.match(data)
+    """The record of one datagram, with or without its newline; else None. Never raises.
+
+    No more is kept than a pen sends, whatever anybody else does.
+    """
+    match = _DATAGRAM.match(data, 0, DATAGRAM_LIMIT - 1)
     if match is None:
         return None
     client, server, request = match.groups()

@@ -52,6 +52,14 @@ def test_datagrams_of_pen_0_34_1_are_read(data, request_):
     assert records.parse_datagram(data) == Record(b"127.0.0.1", b"127.0.0.1", request_, None, 1001)
 
 
+def test_of_a_request_in_a_datagram_no_more_is_kept_than_a_pen_sends():
+    """So that who sends datagrams of 64 KB does not decide how much memory 1000 records take."""
+    head = b"+ 127.0.0.1 127.0.0.1 "
+    record = records.parse_datagram(head + b"GET /" + b"a" * 65_000 + b"\n")
+    assert record == records.parse_datagram(head + b"GET /" + b"a" * (DATAGRAM_LIMIT - len(head) - 6) + b"\n")
+    assert record.cut
+
+
 def test_a_datagram_that_pen_0_34_1_cut_is_known_to_be_cut():
     data = b"+ 127.0.0.1 127.0.0.1 GET /" + b"a" * 996 + b"\n"  # 1024 bytes, for a request of 2,000
     assert len(data) == DATAGRAM_LIMIT
