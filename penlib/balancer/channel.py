@@ -17,6 +17,7 @@ from collections.abc import Callable
 from ssl import SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 from typing import Any, Protocol
 
+from penlib.balancer.onerecord import one_record_a_read
 from penlib.balancer.pairs import RECORD
 from penlib.loop import READ, WRITE
 
@@ -95,6 +96,7 @@ class Channel:
     @staticmethod
     def _over(sock: socket.socket, context: Any) -> Tls:
         made: Tls = context._wrap_socket(sock, True)
+        one_record_a_read(made)
         return made
 
     def handshake(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 
 from penlib.balancer.channel import Channel, Tls
+from penlib.balancer.onerecord import AUTO_RETRY
 from penlib.balancer.policy import Policy
 
 EOF = -1
@@ -53,6 +54,9 @@ def _chooser(ours: list[bytes]) -> Callable[[SSL.Connection, list[bytes]], Any]:
     return choose
 
 
+_openssl: Any = vars(SSL).get("_lib")
+
+
 class Stapled(Channel):
     """A channel by pyOpenSSL."""
 
@@ -72,6 +76,8 @@ class _Translated:
         with _translated():
             self._connection = SSL.Connection(context, sock)
             self._connection.set_accept_state()
+        if clear := getattr(_openssl, "SSL_clear_mode", None):
+            clear(self._connection._ssl, AUTO_RETRY)  # see onerecord
 
     def do_handshake(self) -> None:
         with _translated():

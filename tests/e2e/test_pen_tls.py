@@ -6,10 +6,13 @@ import resource
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from support.backend import http, silent
+from support import keyupdates
+from support.backend import echo, http, silent
 from support.certificates import Authority, Certificate
 from support.programs import needs
 from support.tls import SlowClient, TlsClient, context
@@ -406,3 +409,26 @@ def test_versions_of_a_client_that_can_both(lab, pen):
     client = lab.closing(TlsClient(pen.address, how=context(most="TLSv1_2")))
     assert client.socket.version() == "TLSv1.2"
     assert isinstance(client.socket, ssl.SSLSocket)
+
+
+@pytest.mark.parametrize("stapled", [False, True], ids=["", "stapled"])
+def test_a_client_that_only_updates_its_keys_keeps_nobody_waiting(lab, ca, stapled):
+    """They come faster than pen can work them off, so a read that goes on while there are any has no end."""
+    made = ca.issue("localhost")
+    (lab.directory / "x.ocsp").write_bytes(ca.staple(made) if stapled else b"")
+    options = ["-O", "ssl_ocsp_response x.ocsp"] if stapled else []
+    pen = lab.pen("-E", made.both, *options, servers=[lab.backend(echo)])
+    floods = []
+    try:
+        for _ in range(3):
+            words = [sys.executable, keyupdates.__file__, pen.address[0], str(pen.address[1])]
+            floods.append(subprocess.Popen(words, stdout=subprocess.PIPE))
+            assert floods[-1].stdout.readline() == b"begun\n"
+        for _ in range(10):
+            client = lab.closing(TlsClient(pen.address))
+            assert client.send(b"hello").read(5) == b"hello"
+        assert [flood.poll() for flood in floods] == [None] * 3
+    finally:
+        for flood in floods:
+            flood.kill()
+            flood.communicate()
