@@ -15,7 +15,7 @@ from math import log
 from typing import Any, Protocol
 
 CLIENTS_TIED = 50_000
-"""Clients whose User-Agents are remembered: some 10 MB, and more than ask within any short while."""
+"""Clients whose User-Agents are remembered: 10 to 25 MB, and more than ask within any short while."""
 AGENTS_PER_CLIENT = 8
 """User-Agents remembered for one client: several people may be behind one address."""
 PAGES_TIED = 10_000
@@ -58,20 +58,24 @@ class Line(Protocol):
 
 
 class Ties:
-    """Which clients use which User-Agent, and who of them is on which page."""
+    """Which clients use which User-Agent, and who of them is on which page.
+
+    Of User-Agents and pages only the hash is kept: they are as long as clients like, and a stranger with many
+    addresses would have us keep gigabytes of them.
+    """
 
     def __init__(self) -> None:
-        self._agents: dict[bytes, tuple[bytes, ...]] = {}
-        self._pages: dict[tuple[bytes, bytes], bytes] = {}
+        self._agents: dict[bytes, tuple[int, ...]] = {}
+        self._pages: dict[int, bytes] = {}
 
     def rank(self, client: bytes, line: Line) -> int:
         """SAME_PAGE, KNOWN, UNTIED or OTHERS; a line without User-Agent goes with all clients alike."""
         agents = self._agents.get(client)
         if agents is None or not line.agent:
             return UNTIED
-        if line.agent not in agents:
+        if hash(line.agent) not in agents:
             return OTHERS
-        if line.referer not in NO_REFERER and self._pages.get((line.agent, line.referer)) == client:
+        if line.referer not in NO_REFERER and self._pages.get(hash((line.agent, line.referer))) == client:
             return SAME_PAGE
         return KNOWN
 
@@ -79,12 +83,12 @@ class Ties:
         """Remember that `line` is `client`'s."""
         if not line.agent:
             return
-        agents = self._agents.get(client, ())
-        if line.agent not in agents:
-            self._agents[client] = (line.agent, *agents[: AGENTS_PER_CLIENT - 1])
+        agent, agents = hash(line.agent), self._agents.get(client, ())
+        if agent not in agents:
+            self._agents[client] = (agent, *agents[: AGENTS_PER_CLIENT - 1])
             trim(self._agents, CLIENTS_TIED)
         if line.referer not in NO_REFERER:
-            page = line.agent, line.referer
+            page = hash((line.agent, line.referer))
             self._pages.pop(page, None)  # so that it becomes the newest
             self._pages[page] = client
             trim(self._pages, PAGES_TIED)

@@ -1,5 +1,7 @@
 """matching and evidence: which record explains which line, live."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -364,6 +366,17 @@ class TestTies:
         known = [ties.rank(b"%d" % n, self.other_agent) == KNOWN for n in range(100)]
         assert sum(known) <= 10
         assert known[-1]
+
+    def test_memory_does_not_depend_on_what_clients_call_themselves(self):
+        ties = Ties()
+        tracemalloc.start()
+        try:
+            for n in range(1000):
+                long = b"%d" % n * 2000
+                ties.learn(b"%d" % n, accesslog.parse(line(long, referer=long)))
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
 
     def test_a_client_has_its_latest_agents(self):
         ties = Ties()
