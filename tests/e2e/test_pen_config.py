@@ -428,6 +428,16 @@ class TestWrite:
         assert [name for name in os.listdir(lab.directory) if "saved" in name] == ["saved.cfg"]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
+    def test_what_lies_ready_is_not_written_to(self, lab):
+        """Under the name of the new file, which can be guessed: a link to somebody's file, a pipe."""
+        victim, pen = lab.write("victim", "precious\n"), lab.pen()
+        new = lab.directory / f"saved.cfg.{pen.pid}.new"
+        for lay in (lambda: new.symlink_to(victim), lambda: os.link(victim, new), lambda: os.mkfifo(new)):
+            lay()
+            assert pen.command("write saved.cfg") == ""
+            assert "timeout 3" in configuration(lab.directory / "saved.cfg")
+        assert victim.read_text() == "precious\n"
+
     def test_a_link_stays_a_link(self, lab):
         lab.write("real.cfg", "old\n")
         (lab.directory / "pen.cfg").symlink_to("real.cfg")

@@ -1,4 +1,4 @@
-"""doc/howto.md: its recipes are all run, and its names explained."""
+"""doc/: the recipes of the how-to are all run, its names explained; the threat model's tests are there."""
 
 import re
 
@@ -16,3 +16,18 @@ def test_no_recipe_is_left_out():
 def test_the_names_are_those_that_the_page_explains():
     text = HOWTO.read_text()
     assert [name for name in ADDRESSES if f"`{name}`" not in text] == []
+
+
+def test_what_holds_the_bounds_of_the_threat_model_is_there():
+    """`file::name`, or `::name` for one more of the same file."""
+    text = (ROOT / "doc" / "threat-model.md").read_text()
+    file = ""
+    missing = []
+    found = re.findall(r"`(\w*)::(\w+)`", text)
+    for named, test in found:
+        file = named or file
+        paths = list((ROOT / "tests").glob(f"*/{file}.py"))
+        if not any(re.search(rf"(def|class) {test}\b", path.read_text()) for path in paths):
+            missing.append(f"{file}::{test}")
+    assert found
+    assert missing == []
