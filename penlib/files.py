@@ -12,10 +12,14 @@ from penlib.errors import failed
 MODE = 0o640
 """Of files that are new."""
 
+PUBLIC = 0o644
+"""Of new files that others are to read, too."""
 
-def replace(path: str, data: bytes, what: str) -> None:
-    """Put `data` where `path` is, all of it or nothing; mode and owner of an older file are kept, and so is a
-    link to it.  A device, such as /dev/null, is written to.  Raises PenError `WHAT: why`.
+
+def replace(path: str, data: bytes, what: str, mode: int = MODE) -> None:
+    """Put `data` where `path` is, all of it or nothing.  A new file gets `mode`; mode and owner of an older
+    one are kept, and so is a link to it.  A device, such as /dev/null, is written to.  Raises PenError
+    `WHAT: why`.
     """
     path = os.path.realpath(path)
     if is_special(path):
@@ -25,12 +29,12 @@ def replace(path: str, data: bytes, what: str) -> None:
         old = None
         with contextlib.suppress(FileNotFoundError):
             old = os.stat(path)
-        _rename_new(path, data, old)
+        _rename_new(path, data, mode, old)
     except OSError as exc:
         raise failed(what, exc) from exc
 
 
-def _rename_new(path: str, data: bytes, old: os.stat_result | None) -> None:
+def _rename_new(path: str, data: bytes, mode: int, old: os.stat_result | None) -> None:
     """Write a new file and call it `path`, in place of one that was as `old` says.  Raises OSError."""
     temporary = f"{path}.{os.getpid()}.new"
     with contextlib.suppress(FileNotFoundError):
@@ -41,7 +45,7 @@ def _rename_new(path: str, data: bytes, old: os.stat_result | None) -> None:
             if old:
                 with contextlib.suppress(PermissionError):
                     os.fchown(fd, old.st_uid, old.st_gid)
-            os.fchmod(fd, stat.S_IMODE(old.st_mode) if old else MODE)
+            os.fchmod(fd, stat.S_IMODE(old.st_mode) if old else mode)
             file.write(data)
         os.rename(temporary, path)
     except OSError:

@@ -110,7 +110,7 @@ def _refresh(job: Job, url: str, patience: int, *, is_asked_for: bool) -> bool:
         if status != "good":
             raise PenError(f"{job.certificate}: {url} says {status}")
         with open(answer, "rb") as file:
-            files.replace(job.response, file.read(), f"write {job.response}")
+            files.replace(job.response, file.read(), f"write {job.response}", files.PUBLIC)
     return True
 
 

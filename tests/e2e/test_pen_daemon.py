@@ -501,6 +501,7 @@ class TestSignals:
         wait_until(page.exists)
         content = page.read_text()
         assert re.search(r"<html.*</html>\s*\Z", content, re.DOTALL | re.IGNORECASE), "it is whole at once"
+        assert mode(page) == 0o644, "a web server can show it"
         assert pen.err == ""
 
     def test_usr1_with_a_file_that_cannot_be_written(self, lab):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 
 import pytest
 from support.certificates import Authority
@@ -65,7 +66,9 @@ def test_options(lab, ca, port):
     respond(lab, ca, port, made)
     words = ["-i", ca.cert, "-u", f"http://127.0.0.1:{port}", "-o", "here.der", "-t", "5", made.cert]
     assert lab.run("pen-ocsp", *words) == (0, "", "")
-    assert (lab.directory / "here.der").read_bytes()[:1] == b"\x30"
+    response = lab.directory / "here.der"
+    assert response.read_bytes()[:1] == b"\x30"
+    assert stat.S_IMODE(response.stat().st_mode) == 0o644, "root writes it, the user of pen -u reads it"
 
 
 class TestFailures:
