@@ -302,10 +302,10 @@ TABLE = {command.name: command for command in ROWS}
 
 
 def help_text() -> str:
-    """The table for a person."""
+    """The table for a person: by name, where ROWS has the order in which `write` has to write them."""
     width = max(len(command.usage) for command in ROWS if len(command.usage) < 40)
     lines = []
-    for command in ROWS:
+    for command in sorted(ROWS, key=lambda command: command.name.removeprefix("no ")):
         if len(command.usage) > width:
             lines.append(command.usage)
         lines.append(f"{command.usage if len(command.usage) <= width else '':<{width}}  {command.help}")

@@ -110,3 +110,5 @@ def test_help(lab):
     lines = lab.pen().command("help").splitlines()
     assert "blacklist [N]" in [line[:13] for line in lines]
     assert any(line.endswith("  seconds that a failed server is left alone") for line in lines)
+    names = [line.removeprefix("no ").split()[0] for line in lines if not line.startswith(" ")]
+    assert names == sorted(names)
