@@ -122,7 +122,8 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: right; padding: .35em .7em; border-bottom: 1px solid #e3e7eb; white-space: nowrap }
 th { background: #f2f5f7; font-weight: 600 } th.text, td.text { text-align: left }
 tr.blacklisted td { background: #fdecea }
-td.status::before { content: "\\25cf\\a0"; color: #2e8b57 } tr.blacklisted td.status::before { color: #c0392b }
+td.status::before { content: "\\25cf\\a0"; color: #2e8b57 }
+tr.blacklisted td.status::before { color: #c0392b }
 """.strip()
 
 SERVER_COLUMNS = {
