@@ -61,13 +61,7 @@ class Endings:
         to = self._peer[fd]
         side, other = self._sides[fd], self._sides[to]
         idle, other_idle = not (side.out or other.pipe), not (other.out or side.pipe)
-        if (
-            idle
-            and other_idle
-            and (
-                (side.ended and (other.ended or self._fastclose(fd))) or (other.ended and self._fastclose(to))
-            )
-        ):
+        if idle and other_idle and self._is_enough(fd, side, to, other):
             for one in (fd, to):
                 if self._sides[one].tls:
                     self._shut(one)
@@ -80,6 +74,11 @@ class Endings:
         if other.ended and idle:
             self._shut(fd)
         return True
+
+    def _is_enough(self, fd: int, side: Side, to: int, other: Side) -> bool:
+        if side.ended and other.ended:
+            return True
+        return (side.ended and self._fastclose(fd)) or (other.ended and self._fastclose(to))
 
     def _shut(self, fd: int) -> None:
         """Tell `fd` that its peer has ended."""

@@ -1,7 +1,6 @@
 """The data path: bytes from one descriptor to its peer, both ways, until both have ended.
 
-The hot part is `copy` in `Relay._make_copy`: read, write, count.  What it needs lives in two lists indexed by
-descriptor, `peer` and `moved`; everything else about a side is in its `Side` and is looked at only when
+The hot part is `copy` in `Relay._make_copy`: read, write, count.  Everything else is done by others, when
 something out of the ordinary happens: a short write, an end, an error, bulk data.
 
 What always holds for a joined pair A, B:
@@ -73,7 +72,7 @@ class Relay(Pairs):
 
         return copy
 
-    # Beginning
+    # Before a pair is joined, and joining it
 
     def read(self, fd: int) -> bytes:
         """What has come from `fd`; empty at its end.  Raises BlockingIOError, OSError."""
