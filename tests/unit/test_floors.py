@@ -1,8 +1,8 @@
 """The floors of penlib: a file imports only from floors below its own, or from its left on the same floor.
 
 Which file stands where is read from the drawing in doc/design.md, so that the drawing can't become untrue.
-Its lines begin `floor N`, then the modules with ` · ` between them; a name with a slash is a package, whose
-modules follow.
+Its lines begin `floor N`, then the modules with ` · ` between them, also on further lines that begin with it;
+a name with a slash is a package, whose modules follow.
 """
 
 import ast
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PENLIB = ROOT / "penlib"
-FLOOR = re.compile(r"^ *floor \d +(?:(\w+)/ +)?(\w+(?: · \w+)*)", re.MULTILINE)
+FLOOR = re.compile(r"^ *floor \d +(?:(\w+)/ +)?(\w+(?:\s+· \w+)*)", re.MULTILINE)
 FROM_ELSEWHERE = {"docopt", "maxminddb", "backports", "compression", "OpenSSL"}
 """What setup.cfg requires; `compression` is of Python 3.14."""
 HEAVY = {"argparse", "asyncio", "dataclasses", "ipaddress", "logging"}
@@ -26,7 +26,7 @@ def drawing() -> list[str]:
     found = []
     for package, names in FLOOR.findall((ROOT / "doc" / "design.md").read_text()):
         prefix = f"penlib.{package}." if package else "penlib."
-        found += [prefix + name for name in names.split(" · ")]
+        found += [prefix + name for name in re.split(r"\s+· ", names)]
     return found
 
 
