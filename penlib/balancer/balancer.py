@@ -205,6 +205,18 @@ class Pen:
         self.running = True
         self._open_first_log()
 
+    def _open_first_log(self) -> None:
+        """What a command of the start asked for, if that works, else that of -l, which has to."""
+        if self._log != self.options.log and self._log:
+            try:
+                self.open_log(self._log)
+                return
+            except PenError as exc:
+                self.reporter.warn(str(exc))
+                self._log = self.options.log
+        if self._log:
+            self.open_log(self._log)
+
     def _take_signals(self) -> None:
         process.Signals(
             self.loop,
@@ -362,18 +374,6 @@ class Pen:
         while len(servers) <= number:
             servers.append(Server(len(servers)))
         return servers[number]
-
-    def _open_first_log(self) -> None:
-        """What a command of the start asked for, if that works, else that of -l, which has to."""
-        if self._log != self.options.log and self._log:
-            try:
-                self.open_log(self._log)
-                return
-            except PenError as exc:
-                self.reporter.warn(str(exc))
-                self._log = self.options.log
-        if self._log:
-            self.open_log(self._log)
 
     def open_log(self, name: str) -> None:
         """Log there; before pen runs, remember to."""

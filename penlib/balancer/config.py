@@ -22,7 +22,6 @@ DEPTH = 8
 OF_COMMAND_LINE = ("address", "port", "max", "hard", "weight", "prio")
 """What the command line says of its servers, and a file at start does not change."""
 
-
 MESSAGE_LIMIT = 200
 """Characters of a message about a line, which may hold anything."""
 
