@@ -43,7 +43,6 @@ def _beginning(*parts: bytes) -> bytes:
 
 
 _VERSION = [re.escape(bytes([byte])) for byte in b"HTTP/1."]
-_REQUEST_LINE = re.compile(_LINE)
 EMPTY_LINES = re.compile(rb"(?:\r?\n)*")
 OPENING = re.compile(rb"(?:\r?\n)*(" + _LINE + rb")\r?\n")
 STRICT_OPENING = re.compile(rb"(?:\r\n)*" + _LINE + rb"\r\n")
@@ -117,11 +116,6 @@ class Head(NamedTuple):
     def switches(self) -> bool:
         """True if the server's answer may turn the connection into another protocol."""
         return self.upgrade or self.connect
-
-
-def is_request_line(line: bytes) -> bool:
-    """Whether `line`, without its line end, is `token SP target SP HTTP/1.digit`."""
-    return _REQUEST_LINE.fullmatch(line) is not None
 
 
 def is_sloppy(text: bytes) -> bool | None:

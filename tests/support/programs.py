@@ -40,11 +40,6 @@ def original(name: str) -> list[str]:
     return [str(ORIGINALS / name)]
 
 
-def under_test_is_original() -> bool:
-    """Whether PEN_BIN points at the original: then its known deviations are expected."""
-    return _is_elf(Path(tool("pen")[-1]))
-
-
 def find(name: str) -> str | None:
     """The path of a program of the system, sbin included."""
     return shutil.which(name, path=SYSTEM_PATH)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from penlib import http
 from penlib.http import Data, Head, IllegalMove, Invalid, Opaque, RequestLines, RequestParser
-from penlib.httphead import is_request_line
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 NEXT = b"GET /next HTTP/1.1\r\n\r\n"
@@ -340,12 +339,10 @@ def test_another_protocol_is_known_at_once(data):
     assert (parser.state, parser.held) == (http.OPAQUE, b"")
     assert events_of(data) == [Opaque(data)]
     assert events_of(data + GET) == [Opaque(data + GET)]
-    assert not is_request_line(data.strip(b"\r\n"))
 
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"GET /\xff?a=b%20c HTTP/1.0", b"x * HTTP/1.9"])
 def test_http_is_known_at_the_end_of_its_first_line(line):
-    assert is_request_line(line)
     parser = RequestParser()
     for i in range(len(line)):
         assert parser.feed(line[i : i + 1]) == []
