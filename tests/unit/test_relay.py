@@ -17,6 +17,17 @@ class Owner:
         pass
 
 
+def sides(relay):
+    """A client and a server, and the descriptors by which `relay` has charge of them."""
+    client, down = socket.socketpair()
+    up, server = socket.socketpair()
+    fds = down.detach(), up.detach()
+    for fd in fds:
+        os.set_blocking(fd, False)
+        relay.add(fd, socket.AF_UNIX)
+    return client, server, fds
+
+
 def pour(source):
     """Send until nothing more goes; what went."""
     source.setblocking(False)
@@ -75,12 +86,7 @@ def test_a_channel_that_must_write_to_read():
     """The answer to TLS's key update, when the client's window is closed: pen waits, idly, and goes on."""
     loop = Loop()
     relay = Relay(loop)
-    client, down = socket.socketpair()
-    up, server = socket.socketpair()
-    fds = down.detach(), up.detach()
-    for fd in fds:
-        os.set_blocking(fd, False)
-        relay.add(fd, socket.AF_UNIX)
+    client, server, fds = sides(relay)
     channel = Stuck(fds[0])
     channel.sock.setblocking(False)
     relay.secure(fds[0], channel)
@@ -108,12 +114,7 @@ def test_a_channel_that_must_write_to_read():
 def test_parting_gives_what_waited():
     loop = Loop()
     relay = Relay(loop)
-    client, down = socket.socketpair()
-    up, server = socket.socketpair()
-    fds = down.detach(), up.detach()
-    for fd in fds:
-        os.set_blocking(fd, False)
-        relay.add(fd, socket.AF_UNIX)
+    client, server, fds = sides(relay)
     relay.join(*fds, Owner())
     sent = b""
     while not relay.waiting(fds[0]):
@@ -168,12 +169,7 @@ def test_records_that_follow_each_other(script, arrives, ends):
     """They go on together, and what ends them comes after them; what is left unread is heard of again."""
     loop, owner = Loop(), Owner()
     relay = Relay(loop)
-    client, down = socket.socketpair()
-    up, server = socket.socketpair()
-    fds = down.detach(), up.detach()
-    for fd in fds:
-        os.set_blocking(fd, False)
-        relay.add(fd, socket.AF_UNIX)
+    client, server, fds = sides(relay)
     relay.secure(fds[0], Scripted(fds[0], script))
     relay.join(*fds, owner)
     client.send(b"there is something to read")
