@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from penlib import clock, files, process, sockets
 from penlib.address import Endpoint
-from penlib.balancer import config, status
+from penlib.balancer import config, descriptors, status
 from penlib.balancer.control import Control
 from penlib.balancer.countries import Countries
 from penlib.balancer.dsr import Dsr
@@ -28,16 +28,13 @@ from penlib.balancer.whereabouts import Whereabouts
 from penlib.clients import Clients
 from penlib.dns import Lookups
 from penlib.errors import PenError, UsageError
-from penlib.loop import BEST, FD_SETSIZE, Loop
+from penlib.loop import BEST, Loop
 from penlib.report import Reporter
 from penlib.selection import Selection
 from penlib.servers import ABUSE, EMERGENCY, Server
 
 if TYPE_CHECKING:
     from penlib.balancer.tls import Certificates
-
-RESERVE = 64
-"""Descriptors for everything but connections: listeners, log, control, pipes, the interpreter."""
 
 
 class Pen:
@@ -161,22 +158,7 @@ class Pen:
         self._executor.apply(self._command_lines + lines)
 
     def _limit_descriptors(self) -> None:
-        settings = self.settings
-        reserve = RESERVE + settings.idlers
-        each = 1 if self.options.udp else 2
-        wanted = each * settings.conn_max + reserve
-        if self.loop.mechanism == "select":
-            wanted = min(wanted, FD_SETSIZE)
-        limit = process.raise_descriptor_limit(wanted)
-        if self.loop.mechanism == "select":
-            limit = process.lower_descriptor_limit(FD_SETSIZE)
-        room = max(1, (limit - reserve) // each)
-        if room < settings.conn_max:
-            self.reporter.warn(
-                f"-x {settings.conn_max}: reduced to {room}, there are {limit} descriptors"
-                f"{' for select()' if self.loop.mechanism == 'select' else ''}"
-            )
-            settings.conn_max = room
+        descriptors.limit(self.options, self.settings, self.loop.mechanism, self.reporter)
 
     def _warn_of_options_for_connections(self) -> None:
         options = self.options
