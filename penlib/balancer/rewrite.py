@@ -158,16 +158,33 @@ class Rewriter:
             self._refuse(self._connection, self._invalid.why, last)
 
 
-class Requests:
+class _Before:
+    """A tap in front of the one that would look without -H."""
+
+    __slots__ = ("_looker", "_rewriter")
+
+    def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
+        self._rewriter = rewriter
+        self._looker = looker
+
+    def answered(self) -> None:
+        if self._looker:
+            self._looker.answered()
+
+    def finish(self) -> None:
+        if self._looker:
+            self._looker.finish()
+
+
+class Requests(_Before):
     """The tap of the client's side."""
 
-    __slots__ = ("_ahead", "_answers", "_forwarded", "_looker", "_parser", "_rewriter")
+    __slots__ = ("_ahead", "_answers", "_forwarded", "_parser")
 
     def __init__(self, rewriter: Rewriter, forwarded: Forwarded, looker: Tap | None) -> None:
-        self._rewriter = rewriter
+        super().__init__(rewriter, looker)
         self._answers = rewriter.answers
         self._forwarded = forwarded
-        self._looker = looker
         self._parser = RequestParser()
         self._ahead = 0
         """Bytes of the first line, or of what may become it, that have passed and the parser still holds."""
@@ -234,10 +251,6 @@ class Requests:
             self._parser.is_not_http()
             self._rewriter.step_back()
 
-    def answered(self) -> None:
-        if self._looker:
-            self._looker.answered()
-
     def unseen(self) -> int:
         unseen = self._parser.unseen
         return min(unseen, self._looker.unseen()) if self._looker and unseen else unseen
@@ -247,22 +260,17 @@ class Requests:
         if self._looker:
             self._looker.skip(size)
 
-    def finish(self) -> None:
-        if self._looker:
-            self._looker.finish()
 
-
-class Doubtful:
+class Doubtful(_Before):
     """The tap of a client whose first line is none of HTTP/1, but perhaps near enough for a lenient server.
 
     What it sends passes untouched, but not with a field that servers take for pen's word: then it is closed.
     """
 
-    __slots__ = ("_closed", "_looker", "_rewriter", "_sure", "_tail")
+    __slots__ = ("_closed", "_sure", "_tail")
 
     def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
-        self._rewriter = rewriter
-        self._looker = looker
+        super().__init__(rewriter, looker)
         self._tail = b""
         """What has passed, as much as is needed: of the first line all."""
         self._sure = False
@@ -292,30 +300,21 @@ class Doubtful:
         self._tail = text[-LONGEST:] if self._sure else text
         return data
 
-    def answered(self) -> None:
-        if self._looker:
-            self._looker.answered()
-
     def unseen(self) -> int:
         return 0
 
     def skip(self, size: int) -> None:
         """Nothing is: nothing passes unseen."""
 
-    def finish(self) -> None:
-        if self._looker:
-            self._looker.finish()
 
-
-class Replies:
+class Replies(_Before):
     """The tap of the server's side."""
 
-    __slots__ = ("_answers", "_looker", "_rewriter", "_silent")
+    __slots__ = ("_answers", "_silent")
 
     def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
-        self._rewriter = rewriter
+        super().__init__(rewriter, looker)
         self._answers = rewriter.answers
-        self._looker = looker
         self._silent = True
 
     def feed(self, data: bytes) -> bytes:
@@ -333,10 +332,6 @@ class Replies:
             rewriter.progress()
         return data
 
-    def answered(self) -> None:
-        if self._looker:
-            self._looker.answered()
-
     def unseen(self) -> int:
         unseen = FOLLOWED if self._answers.final else self._answers.unseen
         return min(unseen, self._looker.unseen()) if self._looker else unseen
@@ -349,6 +344,5 @@ class Replies:
             self._rewriter.progress()
 
     def finish(self) -> None:
-        if self._looker:
-            self._looker.finish()
+        super().finish()
         self._rewriter.server_ended()
