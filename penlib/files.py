@@ -34,6 +34,21 @@ def replace(path: str, data: bytes, what: str, mode: int = MODE) -> None:
         raise failed(what, exc) from exc
 
 
+def renew(path: str, data: bytes, what: str) -> None:
+    """As `replace`, for a PUBLIC file that is made anew all the time: where the directory is not ours to make
+    a file in, but the old file is to write to, that is overwritten.  Raises PenError `WHAT: why`.
+    """
+    directory = os.path.dirname(os.path.realpath(path))
+    if os.access(directory, os.W_OK) or not os.path.isfile(path):
+        replace(path, data, what, PUBLIC)
+        return
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as exc:
+        raise failed(what, exc) from exc
+
+
 def _rename_new(path: str, data: bytes, mode: int, old: os.stat_result | None) -> None:
     """Write a new file and call it `path`, in place of one that was as `old` says.  Raises OSError."""
     temporary = f"{path}.{os.getpid()}.new"

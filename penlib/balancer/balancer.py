@@ -287,9 +287,8 @@ class Pen:
         name = self.settings.web_stats
         if not name:
             return
-        page = (status.page(self) + "\n").encode()
         try:
-            files.replace(self.path(name), page, f"status file {name}", files.PUBLIC)
+            files.renew(self.path(name), (status.page(self) + "\n").encode(), f"status file {name}")
         except PenError as exc:
             self.reporter.warn(str(exc))
 

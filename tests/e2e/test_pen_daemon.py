@@ -294,6 +294,14 @@ class TestUser:
             assert (lab.directory / "pen.pid").read_text() == ""
             assert (lab.directory / "in").exists()
 
+    def test_a_status_file_in_a_directory_it_may_not_write(self, lab, listen):
+        """As for a web server that shows it: the file was made for pen, the directory is not its own."""
+        page = lab.write("pen.html", "x" * 10_000)
+        os.chown(page, NOBODY.pw_uid, NOBODY.pw_gid)
+        pid = lab.daemon("-u", "nobody", "-w", "pen.html", "-p", "pen.pid", listen, lab.backend())
+        os.kill(pid, signal.SIGUSR1)
+        wait_until(lambda: page.read_text().endswith("</html>\n"), "it is written, to its end")
+
     def test_a_log_it_may_not_write(self, lab, listen):
         done = lab.run("pen", "-u", "nobody", "-l", "pen.log", listen, lab.backend())
         assert done.code == 1
