@@ -89,7 +89,8 @@ def listener(text: str, protocol: str = "tcp") -> Endpoint:
         return Endpoint("", 0, unix_path(text))
     host, colon, port = text.rpartition(":")
     if not colon:
-        return Endpoint("", port_number(text, text, protocol))
+        expected = "; [host:]port or /path expected" if protocol == "tcp" else "; [host:]port expected"
+        return Endpoint("", port_number(text, text, protocol, expected))
     if host.startswith("[") or host.endswith("]"):
         host = _unbracket(host, text)
     elif ":" in host:
@@ -161,8 +162,9 @@ def number(word: str, what: str = "") -> int:
     return int(digits)
 
 
-def port_number(word: str, text: str, protocol: str = "tcp") -> int:
-    """A port, 1-65535 or a service name for `protocol`; `text` is the whole address, for the message."""
+def port_number(word: str, text: str, protocol: str = "tcp", expected: str = "") -> int:
+    """A port, 1-65535 or a service name for `protocol`; `text` is the whole address, for the message, which
+    ends with `expected` where `word` is neither."""
     if word.isascii() and word.isdigit():
         number = int(word) if len(word) < 9 else 65536
         if not 1 <= number <= 65535:
@@ -173,7 +175,7 @@ def port_number(word: str, text: str, protocol: str = "tcp") -> int:
     try:
         return socket.getservbyname(word, protocol)
     except (OSError, UnicodeError, ValueError):
-        raise UsageError(f"bad address '{text}': no port or {protocol} service '{word}'") from None
+        raise UsageError(f"bad address '{text}': no port or {protocol} service '{word}'{expected}") from None
 
 
 def unix_path(path: str) -> str:
