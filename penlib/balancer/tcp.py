@@ -3,23 +3,22 @@
 One connection's life: accepted -> its route names a server -> a connect is pending -> joined to the server
 by the relay -> ended.  While a connect is pending nothing is read from the client; what it sends waits in
 the kernel.  No more than `pending_max` connects are pending and no more than `conn_max` connections exist:
-past that the listeners are left alone and clients wait in the backlog.
+past that nobody is accepted (acceptor).
 
 Accepting and dialling happen after a batch of events, never within (see loop).
 
-Not here: which server (selection), reaching it (dial), the bytes (relay).
+Not here: accepting (acceptor), which server (selection), reaching it (dial), the bytes (relay).
 """
 
-import os
 import socket
 from _socket import socket as RawSocket
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from penlib import address, clock, records
+from penlib.balancer.acceptor import Acceptor
 from penlib.balancer.connection import Connection, Table
-from penlib.balancer.dial import OUR_FAULTS, Dialler
+from penlib.balancer.dial import Dialler
 from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
 from penlib.balancer.handshakes import Handshakes, Identities
 from penlib.balancer.idlers import Idlers
@@ -36,28 +35,8 @@ from penlib.report import Reporter
 from penlib.selection import Route, Selection
 from penlib.servers import Server
 
-ACCEPT_RETRY = 1.0
-"""Seconds until accepting is tried again after running out of descriptors, if nothing ends before."""
-
 Looking = tuple[Tap | None, Tap | None]
 """The taps of a client and of its server."""
-
-Accept = Callable[[], tuple[int, Any]]
-"""Answers a client's descriptor and address.  Raises BlockingIOError if nobody waits, OSError."""
-
-
-class Listener:
-    """A listening socket, and how clients are accepted from it."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.family = int(sock.family)
-        self.accept: Accept = getattr(sock, "_accept", self._accept)
-        """Without the wrapper object, where Python has this: that costs more than the system call."""
-
-    def _accept(self) -> tuple[int, Any]:
-        sock, sockaddr = self.sock.accept()
-        return sock.detach(), sockaddr
 
 
 class Tcp:
@@ -93,11 +72,10 @@ class Tcp:
         self._clients = clients
         self._journal = journal
         self._reporter = reporter
-        self._listeners: dict[int, Listener] = {}
-        self._paused = False
-        self._ready_listeners: list[int] = []
+        self._acceptor = Acceptor(
+            loop, settings, reporter, room=self._room, admit=self._admit, short=self.relay.pipes.shrink
+        )
         self._idle_timer: Timer | None = None
-        self._accept_failed = False
         self._due: deque[Connection] = deque()
         """Connections whose client has spoken, or has done its handshake, and that wait to be dialled."""
 
@@ -113,17 +91,11 @@ class Tcp:
             failed=self.end,
         )
 
-    # Listening and admitting
+    # Admitting
 
     def listen(self, sockets: list[socket.socket]) -> None:
         """Accept from these listening sockets instead of those before, which are closed."""
-        for fd, old in self._listeners.items():
-            self.loop.forget(fd)
-            old.sock.close()
-        self._listeners = {sock.fileno(): Listener(sock) for sock in sockets}
-        self._ready_listeners.clear()
-        for fd in self._listeners:
-            self.loop.watch(fd, 0 if self._paused else READ, self._listener_ready)
+        self._acceptor.listen(sockets)
 
     def close(self) -> None:
         """Close the listeners and every connection."""
@@ -131,76 +103,27 @@ class Tcp:
         for connection in self.connections:
             self.end(connection)
 
-    def _listener_ready(self, fd: int, mask: int) -> None:
-        if not self._ready_listeners:
-            self.loop.later(self._accept_all)
-        self._ready_listeners.append(fd)
-
-    def _accept_all(self) -> None:
-        listeners, self._ready_listeners = self._ready_listeners, []
-        for fd in listeners:
-            listener = self._listeners.get(fd)
-            if listener:
-                self._accept_batch(listener.accept, listener.family)
-        if not self._has_room():
-            self._pause()
-
-    def _accept_batch(self, accept: Accept, family: int) -> None:
-        for _ in range(min(self._settings.multi_accept, self._room())):
-            if self._dialler.starved:
-                return
-            try:
-                fd, sockaddr = accept()
-            except BlockingIOError:
-                self._accept_failed = False  # nobody waits any more: the next failure is news again
-                return
-            except OSError as exc:
-                if exc.errno in OUR_FAULTS:
-                    self._pause()
-                    self._accept_fails(exc)
-                    return
-                continue  # that one client is gone (ECONNABORTED and the like, accept(2))
-            os.set_blocking(fd, False)
-            self._admit(fd, family, sockaddr)
-
     def _room(self) -> int:
-        """How many clients may be accepted now, as far as numbers say."""
+        """How many more clients may come now."""
+        if self._dialler.starved:
+            return 0
         settings = self._settings
         return min(settings.conn_max - len(self.connections), settings.pending_max - self._dialler.pending)
 
-    def _has_room(self) -> bool:
-        return self._room() > 0 and not self._dialler.starved
-
     def _freed(self) -> None:
         """There may be room now."""
-        if self._paused or self._due:
+        if self._acceptor.paused or self._due:
             self.loop.later(self.resume)
-
-    def _pause(self) -> None:
-        """Leave the listeners alone: clients wait in the backlog."""
-        if not self._paused:
-            self._paused = True
-            for fd in self._listeners:
-                self.loop.want(fd, 0)
-
-    def _accept_fails(self, exc: OSError) -> None:
-        self.relay.pipes.shrink()
-        if not self._accept_failed:
-            self._accept_failed = True
-            self._reporter.warn(f"accept: {exc.strerror}; clients wait until a connection ends")
-        self.loop.after(ACCEPT_RETRY, self.resume)
 
     def resume(self) -> None:
         """Accept, and dial for those who have spoken, again if there is room."""
-        if self._paused and self._has_room():
-            self._paused = False
-            for fd in self._listeners:
-                self.loop.want(fd, READ)
+        self._acceptor.resume()
         if self._due:
             self.loop.later(self._dial_due)
 
-    def _admit(self, fd: int, family: int, sockaddr: Any) -> None:
-        """Make a connection of an accepted descriptor and dial."""
+    def _admit(self, fd: int, family: int, sockaddr: Any) -> bool:
+        """Make a connection of an accepted descriptor and dial.  Answers whether there are descriptors for
+        another one."""
         if family == socket.AF_INET:
             text, port = sockaddr
             packed = socket.inet_aton(text)
@@ -220,6 +143,7 @@ class Tcp:
             self._handshakes.begin(connection)
         else:
             self._begin(connection)
+        return not self._dialler.starved
 
     def _begin(self, connection: Connection) -> None:
         """What comes after the accept, and the handshake of TLS: usually to dial."""
