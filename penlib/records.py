@@ -95,4 +95,7 @@ def parse_datagram(data: bytes) -> Record | None:
     if match is None:
         return None
     client, server, request = match.groups()
-    return Record(client, server, request.translate(_CLEAN), None, DATAGRAM_LIMIT - 1 - match.start(3))
+    limit = DATAGRAM_LIMIT - 1 - match.start(3)
+    if len(request) == FILE_LIMIT:  # probably sent on from a log file, and cut there
+        limit = FILE_LIMIT
+    return Record(client, server, request.translate(_CLEAN), None, limit)

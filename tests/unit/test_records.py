@@ -67,6 +67,14 @@ def test_a_datagram_that_pen_0_34_1_cut_is_known_to_be_cut():
     assert not records.parse_datagram(data.replace(b"aa", b"a", 1)).cut
 
 
+def test_a_datagram_may_hold_what_a_file_kept():
+    """Somebody sends the lines of a pen.log: a request of 100 bytes was probably cut there."""
+    data = b"+ 127.0.0.1 127.0.0.1 GET /" + b"a" * (FILE_LIMIT - 5)
+    assert records.parse_datagram(data).cut
+    assert not records.parse_datagram(data + b"a").cut
+    assert not records.parse_datagram(data[:-1]).cut
+
+
 @pytest.mark.parametrize("data", GARBAGE)
 def test_what_is_no_record_is_none(data):
     assert records.parse_file_line(data) is None
