@@ -15,10 +15,14 @@ from penlib.balancer.connection import Connection
 from penlib.balancer.relay import Relay
 from penlib.http import Invalid, Opaque, RequestParser
 from penlib.httphead import BAD_REQUEST, Head
-from penlib.loop import READ, WRITE, Loop
+from penlib.loop import READ, WRITE, Loop, Timer
 
 LINGER = 5.0
 """Seconds that a client may go on sending after it was told the last word."""
+
+KEPT = 1.0
+"""Seconds that `dummy` keeps a client which has its answers and asks nothing more.  Who reads to the end is
+not to wait for long: pen 0.34.1 closes after each answer."""
 
 BETWEEN = (http.REQUEST_LINE, http.FIELDS)
 """States of a parser that is past the body of the last request."""
@@ -103,8 +107,12 @@ class WebServer(Solo):
         self._parser = RequestParser()
         self._asked: Head | None = None
         """The request whose body is still coming."""
+        self._timer: Timer | None = None
+        """Until when it is kept."""
 
     def hear(self, data: bytes) -> None:
+        if self._timer:
+            self._timer.cancel()
         said: list[bytes] = []
         last = False
         for event in self._parser.feed(data):
@@ -121,6 +129,13 @@ class WebServer(Solo):
             last = self._answer(said)
         if said:
             self.say(b"".join(said), last=last)
+            if not last and self._parser.state == http.REQUEST_LINE:
+                self._timer = self._loop.after(KEPT, self._kept)
+
+    def _kept(self) -> None:
+        """The client has asked nothing more; it may still be reading."""
+        if not self._out:
+            self._close(self._connection)
 
     def _answer(self, said: list[bytes]) -> bool:
         """Answer the request that has come completely, if there is one; whether that was the last."""

@@ -98,6 +98,22 @@ def test_keep_alive(dummy, head, stays_open):
 
 
 @pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"]
+)
+def test_who_reads_to_the_end_finds_one(dummy, head):
+    """As with pen 0.34.1, which closes after each answer."""
+    assert dummy.client(seconds=5).send(head).rest().endswith(b"plays web server.</p>\n")
+
+
+def test_half_a_request_has_time(dummy):
+    client = dummy.client().send(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
+    client.socket.setblocking(False)
+    stays(lambda: not reads(client), 2.5)
+    client.socket.settimeout(15)
+    assert client.send(b"x").response().startswith("<!DOCTYPE")
+
+
+@pytest.mark.parametrize(
     ("data", "status"), [(b"hello world\r\n", 400), (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
                          (b"GET / HTTP/1.1\r\nA: " + b"x" * 70_000, 431)]
 )  # fmt: skip
