@@ -6,12 +6,13 @@ file.  Workers end when their standard input does, so none outlives us, however 
 """
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 
 from penlib.address import unpack
-from penlib.errors import PenError, failed
+from penlib.errors import PenError, UsageError, failed
 from penlib.hostnames import packed
 from penlib.lookups import Found
 from penlib.loop import READ, WRITE, Loop
@@ -29,6 +30,8 @@ def main(args: Args) -> int:
     count, lookups = number(args, "-n", 1, MOST_WORKERS), number(args, "-N", 1, MOST_LOOKUPS)
     seconds(args, "-t")
     servers_of(args["-s"])
+    if not args["<file>"] and _nothing_to_read():
+        raise UsageError("too few arguments: a file to read is missing")
     naming = Naming("splitwr", args, lookups)
     workers = Workers(naming.loop, _commands(args, min(count, lookups), lookups), naming.found)
     naming.ask = workers.ask
@@ -36,6 +39,14 @@ def main(args: Args) -> int:
         return naming.run()
     finally:
         workers.end()
+
+
+def _nothing_to_read() -> bool:
+    """Whether standard input is a terminal, /dev/null or the like, rather than a pipe or a file."""
+    try:
+        return stat.S_ISCHR(os.fstat(0).st_mode)
+    except OSError:  # closed
+        return True
 
 
 def _commands(args: Args, count: int, lookups: int) -> list[list[str]]:

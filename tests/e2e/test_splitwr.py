@@ -86,6 +86,14 @@ def test_what_is_not_answered_is_counted(lab):
     assert done.err.endswith("asked 2, unanswered 2\n")
 
 
+def test_without_a_file_it_wants_a_stream(lab):
+    """From a pipe it reads, as webresolve does; on a terminal, or of cron, a file was forgotten."""
+    done = lab.run_words(["sh", "-c", '"$@" < /dev/null', "sh", *tool("splitwr")])
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[:2] == ["splitwr: too few arguments: a file to read is missing", "Usage:"]
+    assert lab.run("splitwr", stdin=b"no address\n") == (0, "no address\n", "")
+
+
 def test_t_is_the_time_for_a_lookup(lab):
     server = lab.closing(NameServer(lambda name, kind: Reply(silent=True)))
     lab.write("log", "10.0.0.1 a\n")
