@@ -226,6 +226,9 @@ class Live:
             self._index.forget_unused(now - self._keep, self._room, now - self._wait)
         for waiting in self._wanted.get(entry.key, ())[:SCAN] if self._wanted else ():
             if not waiting.strange and self._ties.rank(entry.client, waiting.line) < OTHERS:
+                # nobody else asks for it just now: where records are late, only such pairs teach
+                if len(self._wanted[entry.key]) == 1 and not self._index.used(server, waiting.line.request):
+                    self._ties.learn(entry.client, waiting.line)
                 self._stop_waiting(waiting)
                 self._index.use(entry, now)
                 return with_client(waiting.text, entry.client)

@@ -93,6 +93,17 @@ def test_a_line_waits_for_its_record_and_others_pass():
     assert live.line(WEB, line(), 5.0) is None, "the record that came late is used up, too"
 
 
+def test_a_line_that_waited_alone_teaches_who_its_client_is():
+    """Where records are late, no others would."""
+    live = Live(wait=1.0)
+    assert live.line(WEB, line(CAT, b"GET /cat"), 0.0) is None
+    assert client_of(live.record(WEB, record("10.0.0.2", b"GET /cat"), 0.5)) == "10.0.0.2"
+    live.record(WEB, record("10.0.0.1"), 1.0)
+    live.record(WEB, record("10.0.0.2"), 1.0)
+    assert client_of(live.line(WEB, line(CAT), 1.1)) == "10.0.0.2"
+    assert client_of(live.line(WEB, line(FOX), 1.1)) == "10.0.0.1"
+
+
 def test_a_line_without_a_record_comes_out_unchanged():
     live = Live(wait=1.0)
     assert live.line(WEB, line(), 0.0) is None
