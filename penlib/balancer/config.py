@@ -7,7 +7,7 @@ of it takes effect.  A line that is wrong is said, with its number, and the rest
 import shlex
 from typing import NamedTuple
 
-from penlib import clock, files, process
+from penlib import files, process
 from penlib.address import ServerSpec
 from penlib.balancer import arguments, commands
 from penlib.balancer.arguments import is_error, shown
@@ -149,9 +149,8 @@ def write(pen: Steered, name: str) -> None:
 
 
 def _lines(pen: Steered) -> list[str]:
-    stamp = clock.date(clock.now())
     saved = [line for command in commands.ROWS for line in command.saved(pen)]
-    return [f"# Written by pen {VERSION} {stamp}", *saved]
+    return [f"# Written by pen {VERSION}", *saved]
 
 
 def command_line(pen: Steered, path: str) -> str:

@@ -391,6 +391,7 @@ class TestWrite:
         assert second.command("client_acl") == acls
         second.command("write again.cfg")
         assert configuration(lab.directory / "again.cfg") == configuration(lab.directory / "saved.cfg")
+        assert (lab.directory / "again.cfg").read_text().splitlines()[1:] == rest, "no time in it"
         assert second.command("exit") == "", "-X is in the command line"
 
     def test_the_first_line_is_the_command_line(self, lab):
