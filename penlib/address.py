@@ -106,16 +106,15 @@ def target(text: str, protocol: str = "tcp", default_port: int = 0) -> Endpoint:
     host, fields = _divide_server(text)
     if len(fields) > 1:
         raise UsageError(f"bad address '{text}': host:port expected")
-    port = "".join(fields)
-    number = default_port if default_port and not port else port_number(port, text, protocol)
+    number = port_number("".join(fields), text, protocol) if fields or not default_port else default_port
     return Endpoint(check_host(host, text), number)
 
 
 def server(text: str, protocol: str = "tcp", default_port: int = 0) -> ServerSpec:
     """Parse `host[:port[:max[:hard[:weight[:prio]]]]]`, `[v6]:port:...` or `/path[:port:max:...]`.
 
-    An empty field keeps its default.  A Unix socket needs no port; the field is there so that the others
-    can follow.
+    An empty field before others keeps its default.  A Unix socket needs no port; the field is there so that
+    the others can follow.
     """
     host, fields = _divide_server(text)
     if len(fields) > 5:
@@ -125,7 +124,8 @@ def server(text: str, protocol: str = "tcp", default_port: int = 0) -> ServerSpe
     numbers = [count(word, f"server '{text}': {name}") for word, name in zip(limits, names, strict=True)]
     if "/" in host:
         return ServerSpec(Endpoint("", 0, unix_path(host)), *numbers)
-    number = port_number(port, text, protocol) if port else default_port
+    left_out = not port and len(fields) != 1  # but in `host:` something is missing
+    number = default_port if left_out else port_number(port, text, protocol)
     return ServerSpec(Endpoint(check_host(host, text), number), *numbers)
 
 

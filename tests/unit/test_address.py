@@ -114,6 +114,8 @@ def test_services_are_looked_up_for_the_protocol_in_use():
         (address.listener, "[::1%]:80", "not an IPv6 address"),
         (address.target, "host", "no port"),
         (address.target, "host:", "no port"),
+        (address.server, "host:", "no port"),
+        (address.server, "[::1]:", "no port"),
         (address.target, "host:80:1", "host:port expected"),
         (address.target, "/run/pen.sock", "host:port expected"),
         (address.server, "host:80:x", "max: 'x' is not a number"),
