@@ -14,20 +14,21 @@ from penlib import clock, http, httpanswers
 from penlib.balancer.connection import Connection
 from penlib.balancer.relay import Relay
 from penlib.http import Invalid, Opaque, RequestParser
-from penlib.httphead import BAD_REQUEST, Head
+from penlib.httphead import Head
 from penlib.loop import READ, WRITE, Loop, Timer
 
 LINGER = 5.0
 """Seconds that a client may go on sending after it was told the last word."""
 
-KEPT = 1.0
-"""Seconds that `dummy` keeps a client which has its answers and asks nothing more.  Who reads to the end is
-not to wait for long: pen 0.34.1 closes after each answer."""
+PATIENCE = 1.0
+"""Seconds that an answered client has to ask again: it holds a connection of -x, and one that reads until the
+end, as the simplest of them do, is not left waiting."""
 
 BETWEEN = (http.REQUEST_LINE, http.FIELDS)
 """States of a parser that is past the body of the last request."""
 
 PAGE = b"<!DOCTYPE html>\n<title>pen</title>\n<p>pen answers this itself: it plays web server.</p>\n"
+LAST = b"Connection: close\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -107,17 +108,28 @@ class WebServer(Solo):
         self._parser = RequestParser()
         self._asked: Head | None = None
         """The request whose body is still coming."""
-        self._timer: Timer | None = None
-        """Until when it is kept."""
+        self._answered = False
+        """Whether it has its answer, and has asked nothing since."""
+        self._pause: Timer | None = None
+        """Between an answer and what is asked next."""
+
+    def listen(self) -> None:
+        super().listen()
+        if self._answered:
+            self._pause = self._loop.after(PATIENCE, partial(self._close, self._connection))
 
     def hear(self, data: bytes) -> None:
-        if self._timer:
-            self._timer.cancel()
+        if self._pause:
+            self._pause.cancel()
+        self._answered = False
         said: list[bytes] = []
         last = False
         for event in self._parser.feed(data):
-            if isinstance(event, Invalid | Opaque):
-                said.append(_refusal(event))
+            if isinstance(event, Invalid):
+                said.append(httpanswers.refusal(event.status, event.why))
+                last = True
+            elif isinstance(event, Opaque):  # as pen 0.34.1 does: whatever it was that was asked
+                said.append(_page(LAST))
                 last = True
             elif isinstance(event, Head):
                 last = self._answer(said)
@@ -129,13 +141,6 @@ class WebServer(Solo):
             last = self._answer(said)
         if said:
             self.say(b"".join(said), last=last)
-            if not last and self._parser.state == http.REQUEST_LINE:
-                self._timer = self._loop.after(KEPT, self._kept)
-
-    def _kept(self) -> None:
-        """The client has asked nothing more; it may still be reading."""
-        if not self._out:
-            self._close(self._connection)
 
     def _answer(self, said: list[bytes]) -> bool:
         """Answer the request that has come completely, if there is one; whether that was the last."""
@@ -144,13 +149,11 @@ class WebServer(Solo):
             return False
         old = head.line.endswith(b"HTTP/1.0")
         last = b"close" in head.connection or head.connect or (old and b"keep-alive" not in head.connection)
-        field = b"Connection: close\r\n" if last else b"Connection: keep-alive\r\n" if old else b""
-        answer = httpanswers.page(b"200 OK", PAGE, b"text/html", field)
+        answer = _page(LAST if last else b"Connection: keep-alive\r\n" if old else b"")
+        self._answered = True
         said.append(answer[: -len(PAGE)] if head.line.startswith(b"HEAD ") else answer)
         return last
 
 
-def _refusal(event: Invalid | Opaque) -> bytes:
-    if isinstance(event, Invalid):
-        return httpanswers.refusal(event.status, event.why)
-    return httpanswers.refusal(BAD_REQUEST, "not HTTP")
+def _page(field: bytes) -> bytes:
+    return httpanswers.page(b"200 OK", PAGE, b"text/html", field)

@@ -241,11 +241,11 @@ def test_x_forwarded_for(pens, lab):
 
 @difference("The dummy server")
 def test_the_dummy_server(pens, lab):
-    """HEAD, which has no body; what is not HTTP."""
+    """HEAD, which has no body; what is malformed."""
     found = []
     for pen in pens("-O", "dummy", servers=[lab.backend(http)]):
         answers = []
-        for said in (b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"EHLO x\r\n"):
+        for said in (b"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.1\r\nA : b\r\n\r\n"):
             client = pen.client().send(said)
             head = client.socket.recv(65536)
             answers.append((head[9:12], head.endswith(b"\r\n\r\n")))
