@@ -85,13 +85,18 @@ def listen(
         sockets = [_bind_unix(endpoint.path, mode)]
     else:
         sockets = bind(endpoint, socket.SOCK_STREAM, places)
+    let_connect(sockets, endpoint, backlog)
+    return sockets
+
+
+def let_connect(sockets: list[socket.socket], endpoint: Endpoint, backlog: int) -> None:
+    """Listen with stream sockets bound to `endpoint`.  Raises PenError; they are closed then."""
     try:
         for sock in sockets:
             sock.listen(backlog)
     except OSError as exc:
         close_all(sockets)
         raise failed(f"listen {endpoint}", exc) from exc
-    return sockets
 
 
 def bind(endpoint: Endpoint, kind: int, places: list[Place] | None = None) -> list[socket.socket]:

@@ -110,7 +110,7 @@ class Pen:
             return []
 
     def open(self, user: process.User | None) -> None:
-        """Resolve, configure, listen, write the pid file; everything is then given to `user`."""
+        """Resolve, configure, bind, write the pid file; everything is then given to `user`."""
         self._add_servers()
         self._configure()
         if self.options.listen is None:
@@ -179,13 +179,14 @@ class Pen:
             self.options.control = None
 
     def enter(self) -> None:
-        """Inside the jail and as the user: open the log.  Raises PenError."""
+        """Inside the jail and as the user: open the log, then let clients come.  Raises PenError."""
         self._where.confined()
         if self._where.jail and self.certificates:
             self.certificates.confined()
         self.settings.config = self._where.inside(self.options.config)
         self.running = True
         self._open_first_log()
+        self._listeners.let_connect()
 
     def _open_first_log(self) -> None:
         """What a command of the start asked for, if that works, else that of -l, which has to."""

@@ -31,6 +31,8 @@ class Listeners:
         self._control = control
         self._listener = self._controller = ""
         """Absolute paths of our Unix sockets, as named outside of any jail; empty where there is none."""
+        self._reserved: list[tuple[list[socket.socket], Endpoint]] = []
+        """Ports that are ours, and to which nobody can connect yet."""
 
     def resolve(self) -> None:
         """Look up the names of where it will be.  Raises PenError."""
@@ -39,19 +41,38 @@ class Listeners:
                 self._names.resolve(endpoint)
 
     def open(self, user: process.User | None) -> None:
-        """Listen for clients; a Unix socket is given to `user`.  Raises PenError."""
-        assert self._options.listen
-        self._traffic.listen(self._bound(self._options.listen))
-        self._listener = _given(self._options.listen, user)
+        """Be where clients come to; a Unix socket is given to `user`.  Raises PenError."""
+        endpoint = self._options.listen
+        assert endpoint
+        if endpoint.path or self._options.udp:
+            self._traffic.listen(self._bound(endpoint))
+        else:
+            self._traffic.listen(self._reserve(endpoint, self._places(endpoint)))
+        self._listener = _given(endpoint, user)
 
     def open_control(self, user: process.User | None) -> None:
-        """Listen for penctl.  Raises PenError."""
+        """Be where penctl comes to.  Raises PenError."""
         endpoint = self._options.control
         assert endpoint
-        places = None if endpoint.path else self._places(endpoint) or loopback(endpoint.port)
         named = control_endpoint(endpoint)
-        self._control.listen(sockets.listen(named, self._settings.backlog, CONTROL_MODE, places))
+        if endpoint.path:
+            self._control.listen(sockets.listen(named, self._settings.backlog, CONTROL_MODE))
+        else:
+            places = self._places(endpoint) or loopback(endpoint.port)
+            self._control.listen(self._reserve(named, places))
         self._controller = _given(endpoint, user)
+
+    def let_connect(self) -> None:
+        """Now that all is ready, listen on the ports.  Until then who comes is refused: he would have
+        been let in by a pen that may yet fail to start, and that still is root.  Raises PenError."""
+        for reserved, endpoint in self._reserved:
+            sockets.let_connect(reserved, endpoint, self._settings.backlog)
+        self._reserved.clear()
+
+    def _reserve(self, endpoint: Endpoint, places: list[Place] | None) -> list[socket.socket]:
+        bound = sockets.bind(endpoint, socket.SOCK_STREAM, places)
+        self._reserved.append((bound, endpoint))
+        return bound
 
     def move(self, endpoint: Endpoint, where: Whereabouts) -> None:
         """Listen at `endpoint` instead, while running.  Raises PenError, and then nothing has changed."""

@@ -16,6 +16,7 @@ from support.pen import control_options
 from support.ports import free_port, listens
 from support.process import rss
 from support.programs import needs
+from support.strace import Trace
 from support.waiting import let_pass, wait_until
 
 CAP_NET_BIND_SERVICE = 1 << 10  # which `listen` may need later
@@ -245,6 +246,19 @@ class TestPidFile:
 
 @needs("root")
 class TestUser:
+    @needs("strace")
+    def test_root_is_given_up_before_anybody_can_connect(self, lab):
+        trace = Trace(lab.directory, calls="bind,setuid,listen")
+        lab.pen("-u", "nobody", servers=[lab.backend()], control="", wrap=trace.wrap)
+        assert trace.names()[-3:] == ["bind", "setuid", "listen"]
+
+    @needs("strace")
+    def test_nobody_can_connect_to_a_pen_that_fails_to_start(self, lab):
+        trace = Trace(lab.directory, calls="bind,listen")
+        pen = lab.pen("-u", "nobody", "-l", "/proc/x", control="", wrap=trace.wrap, wait=False)
+        assert pen.wait() == 1
+        assert trace.names() == ["bind"]
+
     def test_a_pid_file_that_is_no_longer_ours_is_left_also_where_it_can_not_be_removed(self, lab, listen):
         pid = lab.daemon("-u", "nobody", "-p", "pen.pid", listen, lab.backend())
         lab.write("pen.pid", "4321\n")
