@@ -302,11 +302,14 @@ def saved_source(pen: Steered) -> Iterable[str]:
     return [f"source {pen.settings.source.host}"] if pen.settings.source else []
 
 
-def set_tls(attribute: str, check: Callable[[str], Any]) -> Callable[[Steered, list[str]], str | None]:
-    """An action that shows or changes one of the ssl_* settings; `check` answers the value for a word."""
+def set_tls(
+    attribute: str, check: Callable[[str], Any], separator: str = ""
+) -> Callable[[Steered, list[str]], str | None]:
+    """An action that shows or changes one of the ssl_* settings; `check` answers the value for a word.  Of a
+    list, which has a `separator`, blanks may stand for that."""
 
     def run(pen: Steered, args: list[str]) -> str | None:
-        word = arguments.one(args)
+        word = arguments.one([separator.join(args)] if args and separator else args)
         if word is None:
             return str(getattr(pen.settings, attribute))
         _change_tls(pen, attribute, check(word))

@@ -123,14 +123,16 @@ def _setting(name: str, attribute: str, text: str, reply: str = "{}") -> Command
     return Command(name, "[N]", text, run, lambda pen: [f"{name} {getattr(pen.settings, attribute)}"])
 
 
-def _tls(name: str, args: str, text: str, check: Callable[[str], object] = str) -> Command:
+def _tls(
+    name: str, args: str, text: str, check: Callable[[str], object] = str, separator: str = ""
+) -> Command:
     """`NAME [WORD]` for one of the ssl_* settings."""
 
     def saved(pen: Steered) -> list[str]:
         value = getattr(pen.settings, name)
         return [f"{name} {value}"] if value else []
 
-    return Command(name, args, text, actions.set_tls(name, check), saved)
+    return Command(name, args, text, actions.set_tls(name, check, separator), saved)
 
 
 def _silent(name: str) -> Command:
@@ -255,8 +257,8 @@ ROWS: list[Command] = [
         "source", "ADDRESS", "the address that connections to servers come from", actions.set_source,
         actions.saved_source,
     ),
-    _tls("ssl_alpn", "[LIST]", "protocols for ALPN, with commas, best first", actions.protocols),
-    _tls("ssl_ciphers", "[LIST]", "ciphers of TLS up to 1.2, as OpenSSL names them"),
+    _tls("ssl_alpn", "[LIST]", "protocols for ALPN, with commas, best first", actions.protocols, ","),
+    _tls("ssl_ciphers", "[LIST]", "ciphers of TLS up to 1.2, as OpenSSL names them", separator=":"),
     _setting("ssl_client_renegotiation_interval", "renegotiation_interval",
              "obsolete: renegotiation is always refused"),
     _tls("ssl_ocsp_response", "[FILE]", "the OCSP response to send with the -E certificate"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from penlib import files, process
 from penlib.address import ServerSpec
 from penlib.balancer import arguments, commands
-from penlib.balancer.arguments import is_error, shown
+from penlib.balancer.arguments import PREFIX, is_error, shown
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError, UsageError
 from penlib.loop import MECHANISMS
@@ -31,6 +31,8 @@ class Line(NamedTuple):
 
     where: str
     text: str
+    wrong: str = ""
+    """Why it is not even tried."""
 
 
 def read(path: str, pen: Steered, depth: int = DEPTH) -> list[Line]:
@@ -76,7 +78,8 @@ def _without_comment(raw: str) -> str:
 
 def _included(path: str, where: str, pen: Steered, depth: int) -> list[Line]:
     if not depth:
-        return [Line(where, "include too deep")]  # refused, with its place, when it is carried out
+        text = f"include {path}"
+        return [Line(where, text, f"{PREFIX}{text}: more than {DEPTH} files deep")]
     try:
         return read(path, pen, depth - 1)
     except PenError:
@@ -88,12 +91,12 @@ def apply(pen: Steered, lines: list[Line]) -> list[str]:
     wrong = []
     for line in lines:
         try:
-            reply = commands.execute(pen, line.text)
+            reply = line.wrong or commands.execute(pen, line.text) or ""
+            failed = is_error(reply)
         except PenError as exc:
-            wrong.append(f"{line.where}: {shown(str(exc), MESSAGE_LIMIT)}")
-        else:
-            if reply and is_error(reply):
-                wrong.append(f"{line.where}: {shown(reply, MESSAGE_LIMIT)}")
+            reply, failed = str(exc), True
+        if failed:
+            wrong.append(f"{line.where}: {shown(reply, MESSAGE_LIMIT)}")
     return wrong
 
 

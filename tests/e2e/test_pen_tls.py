@@ -227,6 +227,9 @@ class TestSessions:
         assert chosen() == "http/1.1"
         assert pen.command("ssl_alpn h2,http/1.1") == ""
         assert chosen() == "h2"
+        assert pen.command("ssl_alpn http/1.1 h2") == ""
+        assert pen.command("ssl_alpn") == "http/1.1,h2\n"
+        assert chosen() == "http/1.1"
 
 
 class TestHandshakes:

@@ -349,6 +349,8 @@ class TestCommands:
         assert "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256" in lab.run_words(typed).out
         assert "none of these ciphers" in pen.command("ssl_ciphers ROT13")
         assert pen.command("ssl_ciphers") == "ECDHE-ECDSA-AES128-GCM-SHA256\n"
+        assert pen.command("ssl_ciphers DEFAULT !SHA1") == ""
+        assert pen.command("ssl_ciphers") == "DEFAULT:!SHA1\n"
 
     def test_the_servers_order_of_ciphers(self, lab, pen):
         host, port = pen.address
