@@ -29,6 +29,13 @@ _ESCAPED_TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # up to the first quote without a
 _PLAIN = re.compile(_PATTERN.replace(b"%b", rb'[^"]*+'))
 _ESCAPED = re.compile(_PATTERN.replace(b"%b", _ESCAPED_TEXT), re.DOTALL)
 
+# Most lines: behind the first bracket a request that is canonical already, none or all of the quoted fields,
+# and no backslash in them.
+_SIMPLE = re.compile(
+    rb'([^ \r\n]++) [^[]*+\[([^][]*+)\] "([ !#-[\]-~]*+)"'
+    rb'(?: [^"\\]*+"([^"\\]*+)" "([^"\\]*+)"|[^"\\]*+\Z)'
+)
+
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u00([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
 _NAMED = _CONTROLS | {b'"': b'"', b"\\": b"\\"}
@@ -53,6 +60,10 @@ class Line(NamedTuple):
     agent: bytes
 
 
+match_simple = _SIMPLE.match
+"""As `match_line`, for lines whose REQUEST is canonical as it is; of others it says None."""
+
+
 def match_line(line: bytes) -> re.Match[bytes] | None:
     """The groups CLIENT, TIME, REQUEST, REFERER, AGENT of `line`, as logged; the last two may be None."""
     return (_ESCAPED if b"\\" in line else _PLAIN).match(line)
@@ -60,6 +71,9 @@ def match_line(line: bytes) -> re.Match[bytes] | None:
 
 def parse(line: bytes) -> Line | None:
     """The parts of `line`, with or without its newline; None if it is no access-log line. Never raises."""
+    match = match_simple(line)
+    if match is not None:
+        return Line(*match.groups(b""))
     match = match_line(line)
     if match is None:
         return None

@@ -9,8 +9,7 @@ decided by this: see matching and rounds.
 Pure: bytes and seconds in, ranks and seconds out.  Everything learned is bounded.
 """
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import log
 from typing import Any, Protocol
 
@@ -108,19 +107,23 @@ class Front:
     """
 
     def __init__(self) -> None:
-        self._counts: Counter[bytes] = Counter()
+        self._counts: dict[bytes, int] = {}
         self._total = 0
 
     def is_strange(self, own: bytes) -> bool:
         """Whether lines with this client did not come through pen, as far as is known."""
-        return self._total >= ENOUGH and self._counts[own] < max(2, STRANGE * self._total)
+        if self._total < ENOUGH:
+            return False
+        count = self._counts.get(own, 0)
+        return count < 2 or count < STRANGE * self._total
 
-    def learn(self, clients: Iterable[bytes]) -> None:
-        """Take note of the clients that certain lines named."""
-        self._counts.update(clients)
-        if self._counts.total() > FRONT_REMEMBERED:
-            self._counts = Counter({own: n // 2 for own, n in self._counts.items() if n > 1})
-        self._total = self._counts.total()
+    def learn(self, own: bytes, times: int = 1) -> None:
+        """Take note of the client that a certain line named, or so many lines."""
+        self._counts[own] = self._counts.get(own, 0) + times
+        self._total += times
+        if self._total > FRONT_REMEMBERED:
+            self._counts = {own: n // 2 for own, n in self._counts.items() if n > 1}
+            self._total = sum(self._counts.values())
 
 
 class Surprise:
@@ -136,27 +139,33 @@ class Surprise:
     def __init__(self, step: float) -> None:
         """`step`: the width of a bin."""
         self._step = step
-        self._counts: dict[int, int] = {}
+        self._counts: dict[float, int] = {}
         self._total = 0
         self._fresh = 0
-        self._costs: dict[int, float] = {}
+        self._costs: dict[float, float] = {}
 
     def learn(self, value: float) -> None:
         """Take note of a value that is certain.  Of old ones half are forgotten now and then."""
-        at = int(value // self._step)
-        self._counts[at] = self._counts.get(at, 0) + 1
-        self._total += 1
+        self.learn_all((value,))
+
+    def learn_all(self, values: Sequence[float]) -> None:
+        """Take note of values that are certain."""
+        counts, step = self._counts, self._step
+        for value in values:
+            at = value // step
+            counts[at] = counts.get(at, 0) + 1
+        self._total += len(values)
         if self._total >= SEEN:
-            self._counts = {bin_: count // 2 for bin_, count in self._counts.items() if count > 1}
+            self._counts = {bin_: count // 2 for bin_, count in counts.items() if count > 1}
             self._total = sum(self._counts.values())
-        self._fresh += 1
+        self._fresh += len(values)
         if self._fresh > self._total / 16:
             self._fresh = 0
             self._costs.clear()
 
     def cost(self, value: float) -> float:
         """How unlikely a value is; values that were seen often cost least."""
-        at = int(value // self._step)
+        at = value // self._step
         cost = self._costs.get(at)
         if cost is None:
             if len(self._costs) > SEEN:
@@ -164,7 +173,7 @@ class Surprise:
             cost = self._costs[at] = self._cost(at)
         return cost
 
-    def _cost(self, at: int) -> float:
+    def _cost(self, at: float) -> float:
         count = self._counts.get
         near = sum(weight * count(at + away, 0) for away, weight in NEIGHBOURS)
         return -log((near + self.NEVER_SEEN) / (self._total + 1))

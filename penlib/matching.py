@@ -78,7 +78,7 @@ class Seen:
 
     def learn(self, line: Line, time: int | None, at: float, since: float) -> None:
         """A line that came at `since` is of a record that came at `at`; `time` is what it names (epoch)."""
-        self.front.learn([line.client])
+        self.front.learn(line.client)
         self.age.learn(since - at)
         if time is not None:
             self.stamp.learn(at - time)

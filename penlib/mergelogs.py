@@ -6,6 +6,7 @@ nothing that belongs before it can come any more.  So memory depends on how much
 not on the size of the logs.
 """
 
+import gc
 import os
 import re
 from typing import IO, NamedTuple
@@ -53,6 +54,7 @@ class Settings(NamedTuple):
 def main(args: Args) -> int:
     """Run mergelogs; the exit status.  Raises PenError, UsageError."""
     exit_when_told()
+    gc.disable()  # nothing that comes with each line refers to itself
     settings = settings_of(args)
     return Merge(settings, Reporter("mergelogs", args["-d"], waits=True)).run()
 
@@ -180,7 +182,8 @@ class Merge:
                 for line in log.seconds.pop(second, ()):
                     out.append(self._text(log.server, line))
         if out:
-            put(b"".join(out))
+            out.append(b"")
+            put(b"\n".join(out))
         if until - self._forgotten > jitter // 2:
             self._forgotten = until
             for server in self._open:
@@ -194,7 +197,7 @@ class Merge:
         client = line.client
         if client is None:
             client = server_key(server.name) if self._settings.unmatched_server else line.own
-        text = client + line.rest + b"\n"
+        text = client + line.rest
         if self._reporter.level:
             self._reporter.debug(2 if how == "sure" else 1, f"{server.name}: {how}: {text!r}")
         return text

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from penlib import address
-from penlib.accesslog import canonical, epoch, match_line, utc
+from penlib.accesslog import canonical, epoch, match_line, match_simple, utc
 from penlib.inputs import Input, Unreadable
 from penlib.records import FILE_LIMIT, split_file_line
 from penlib.rounds import Entry, Server
@@ -92,7 +92,7 @@ class AccessLog:
         self._fresh: list[Entry] = []
         self._in_second: list[Entry] = []
         self._jitter = jitter
-        self._as_written = None if keep_zone else utc
+        self._keep_zone = keep_zone
         self._reject = reject
 
     def read(self) -> int:
@@ -102,20 +102,29 @@ class AccessLog:
         except Unreadable:
             self._end_second()
             raise
-        times = []
+        times: list[int] = []
+        add, same, when, as_is = self._add, b"", None, True
         for line in lines:
-            match = match_line(line)
-            when = match and epoch(match[2])
-            if match is None or when is None:
+            simple = match_simple(line)
+            match = simple or match_line(line)
+            if match is None:
                 self._reject(line)
                 continue
             own, time, request, referer, agent = match.groups(b"")
-            if self._as_written and not time.endswith(b"+0000"):
-                rest = line[len(own) : match.start(2)] + self._as_written(time) + line[match.end(2) :]
-            else:
+            if time != same:  # most often it is
+                same, when = time, epoch(time)
+                as_is = self._keep_zone or time.endswith(b"+0000")
+            if when is None:
+                self._reject(line)
+                continue
+            if as_is:
                 rest = line[len(own) :]
+            else:
+                rest = line[len(own) : match.start(2)] + utc(time) + line[match.end(2) :]
+            if simple is None:
+                request = canonical(request)
             times.append(when)
-            self._add(Entry(rest, when, own, canonical(request)[:FILE_LIMIT], referer, agent))
+            add(Entry(rest, when, own, request[:FILE_LIMIT], referer, agent))
         if self.input.done:
             self._end_second()
         self.last = NEVER if self.input.done else _reached(self.last, times)

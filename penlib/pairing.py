@@ -29,19 +29,33 @@ def cheapest(costs: Costs) -> dict[int, int]:
         return {0: min(row, key=row.__getitem__)} if row else {}
     record_of: dict[int, int] = {}
     line_of: dict[int, int] = {}
-    for _, line, record in sorted(
-        (cost // ABOUT, line, record) for line, row in enumerate(costs) for record, cost in row.items()
-    ):
-        if line not in record_of and record not in line_of:
-            record_of[line] = record
-            line_of[record] = line
+    pairs = _by_cost(costs)
+    for about in sorted(pairs):
+        for line, record in pairs[about]:
+            if line not in record_of and record not in line_of:
+                record_of[line] = record
+                line_of[record] = line
+    least = [min(row.values(), default=NEVER) for row in costs]
     for _ in range(PASSES):
-        if not _improve(costs, record_of, line_of):
+        if not _improve(costs, least, record_of, line_of):
             break
     return record_of
 
 
-def _improve(costs: Costs, record_of: dict[int, int], line_of: dict[int, int]) -> bool:
+def _by_cost(costs: Costs) -> dict[float, list[tuple[int, int]]]:
+    """All pairs, those together that cost about the same, in order."""
+    pairs: dict[float, list[tuple[int, int]]] = {}
+    for line, row in enumerate(costs):
+        for record, cost in row.items():
+            about = cost // ABOUT
+            if about in pairs:
+                pairs[about].append((line, record))
+            else:
+                pairs[about] = [(line, record)]
+    return pairs
+
+
+def _improve(costs: Costs, least: list[float], record_of: dict[int, int], line_of: dict[int, int]) -> bool:
     """Exchange what makes the whole cheaper; answers whether anything did.
 
     Of two lines that exchange at least one gets what is cheaper for it, so only such records are looked at.
@@ -50,7 +64,7 @@ def _improve(costs: Costs, record_of: dict[int, int], line_of: dict[int, int]) -
     for line, row in enumerate(costs):
         mine = record_of.get(line)
         spent = NEVER if mine is None else row[mine]
-        if not row or spent == min(row.values()):
+        if spent == least[line]:
             continue
         for record, cost in row.items():
             if cost >= spent:

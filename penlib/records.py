@@ -29,6 +29,7 @@ _CLEAN = bytes(c if 0x20 <= c <= 0x7E else 0x0A if c in b"\r\n" else 0x2E for c 
 _FIELD = bytes(c if 0x21 <= c <= 0x7E else 0x2E for c in range(256))
 
 _FILE_LINE = re.compile(rb"([!-~]{1,%d}) ([0-9]{1,18}) ([!-~]{1,%d}) ([^\r\n]*)" % (FIELD_LIMIT, FIELD_LIMIT))
+_SIMPLE_FILE_LINE = re.compile(_FILE_LINE.pattern.replace(rb"([^\r\n]*)", rb"([ -~]*+)\Z"))
 _DATAGRAM = re.compile(rb"\+ ([!-~]{1,%d}) ([!-~]{1,%d}) ([^\r\n]*)" % (FIELD_LIMIT, FIELD_LIMIT))
 
 
@@ -70,6 +71,10 @@ def datagram(client: bytes, server: bytes, request: bytes) -> bytes:
 
 def split_file_line(line: bytes) -> tuple[bytes, int, bytes, bytes] | None:
     """Client, epoch, server and clean request of one line of pen's log; else None. Never raises."""
+    match = _SIMPLE_FILE_LINE.match(line)
+    if match is not None:
+        client, epoch, server, request = match.groups()
+        return client, int(epoch), server, request
     match = _FILE_LINE.match(line)
     if match is None:
         return None

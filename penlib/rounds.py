@@ -19,7 +19,7 @@ such lines wait until all others have had their choice; and then only what fits 
 Pure: bytes and whole seconds.  Not here: reading, order and time stamps of the output; see mergelogs.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from operator import attrgetter, itemgetter
 
@@ -47,6 +47,9 @@ LAG_STEP = 0.02
 
 CANDIDATES = 20_000
 """Pairs of lines and records that are looked at to learn how clocks differ: a bound on the time it takes."""
+
+Window = tuple[int, int]
+"""By how many seconds a line's time may be later than its record's, at least and at most."""
 
 _epoch = _first = itemgetter(0)
 _time = attrgetter("time")
@@ -77,12 +80,16 @@ class Entry:
         self.sure = False
 
 
+Pair = tuple[Entry, Record]
+
+
 class Server:
     """What is known of one server: its unused records by request, its clock, and whom it takes for pen."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.records: dict[bytes, list[Record]] = {}
+        """By request, each list by time."""
         self.skew = Skew()
         self.lag = Surprise(LAG_STEP)
         self.front = Front()
@@ -90,24 +97,39 @@ class Server:
         self._used: dict[bytes, list[Record]] = {}
         self._used_before: dict[bytes, list[Record]] = {}
 
+    def window(self, slack: int, jitter: int) -> Window:
+        """What is usual, give or take `slack` seconds, and in no case more than `jitter` seconds."""
+        return max(self.skew.first - slack, -jitter), min(self.skew.last + slack, jitter)
+
     def add(self, request: bytes, record: Record) -> None:
         """Another unused record."""
         records = self.records.get(request)
         if records is None:
             self.records[request] = [record]
-        else:
+        elif record[0] >= records[-1][0]:
             records.append(record)
+        else:
+            insort(records, record, key=_epoch)
 
     def forget(self, before: int) -> None:
         """Drop unused records older than that (epoch seconds)."""
         for request, records in list(self.records.items()):
-            if any(record[0] < before for record in records):
-                self._keep(request, [record for record in records if record[0] >= before])
+            if records[-1][0] < before:
+                del self.records[request]
+            elif records[0][0] < before:
+                del records[: bisect_left(records, before, key=_epoch)]
 
-    def use(self, request: bytes, used: list[Record], left: list[Record]) -> None:
-        """Of a request's records, these explain lines now, and those are left."""
-        self._used.setdefault(request, []).extend(used)
-        self._keep(request, left)
+    def use(self, request: bytes, record: Record) -> None:
+        """This record of a request explains a line now."""
+        if request in self._used:
+            self._used[request].append(record)
+        else:
+            self._used[request] = [record]
+        records = self.records[request]
+        if len(records) == 1:
+            del self.records[request]
+        else:
+            records.remove(record)
 
     def count(self, line: Entry) -> str:
         """Count a line that is done with; answers as what."""
@@ -123,12 +145,6 @@ class Server:
         counts = ", ".join(f"{number} {how}" for how, number in self.counts.items())
         return f"{sum(self.counts.values())} lines, {counts}, clock {self.skew.middle:+.1f} s"
 
-    def _keep(self, request: bytes, left: list[Record]) -> None:
-        if left:
-            self.records[request] = left
-        else:
-            self.records.pop(request, None)
-
     def used(self, request: bytes) -> list[Record]:
         """The records of a request that explained lines of this block and the one before."""
         return self._used_before.get(request, []) + self._used.get(request, [])
@@ -139,42 +155,49 @@ class Server:
 
 
 class Group:
-    """Lines of one server with the same request, and the records that may be theirs, both by time."""
+    """Lines of one server with the same request, and the records that may be theirs."""
+
+    __slots__ = ("lines", "request", "server")
 
     def __init__(self, server: Server, request: bytes, lines: list[Entry]) -> None:
         self.server = server
         self.request = request
         self.lines = lines
-        lines.sort(key=_time)
-        self.records.sort(key=_epoch)
 
     @property
     def records(self) -> list[Record]:
         """The records that are unused by now."""
         return self.server.records.get(self.request, [])
 
-    def ranges(self, slack: int, jitter: int) -> list[range]:
-        """For each line the indices of records whose time fits, give or take `slack` seconds."""
-        skew = self.server.skew
-        oldest, newest = min(skew.last + slack, jitter), max(skew.first - slack, -jitter)
-        epochs = [record[0] for record in self.records]
+    def ranges(self, window: Window) -> list[range]:
+        """For each line, which are by time then, the indices of records whose time fits."""
+        least, most = window
+        records = self.records
+        self.lines.sort(key=_time)
+        end = bisect_right(records, self.lines[-1].time - least, key=_epoch)
+        epochs = [record[0] for record in records[:end]]
         return [
-            range(bisect_left(epochs, line.time - oldest), bisect_right(epochs, line.time - newest))
+            range(bisect_left(epochs, line.time - most), bisect_right(epochs, line.time - least))
             for line in self.lines
         ]
 
-    def settle(self, pairs: list[tuple[int, int]], sure: bool) -> None:
-        """These lines and records, by index, belong together."""
-        records = self.records
-        for at, record in pairs:
-            self.lines[at].client, self.lines[at].sure = records[record][1], sure
-        used = {record for _, record in pairs}
-        self.server.use(
-            self.request,
-            [records[at] for at in used],
-            [record for at, record in enumerate(records) if at not in used],
-        )
+    def settle(self, pairs: list[Pair]) -> None:
+        """These lines and records belong together, most likely."""
+        for line, record in pairs:
+            line.client = record[1]
+            self.server.use(self.request, record)
         self.lines = [line for line in self.lines if line.client is None]
+
+    def alone(self, window: Window, misfits: list[Entry]) -> list[Pair]:
+        """The pairs that have only each other; lines whose time fits no record are added to `misfits`."""
+        ranges, records = self.ranges(window), self.records
+        misfits += [line for line, near in zip(self.lines, ranges, strict=True) if not near]
+        befores, afters = [range(0), *ranges[:-1]], [*ranges[1:], range(len(records), len(records))]
+        return [
+            (line, records[near.start])
+            for line, before, near, after in zip(self.lines, befores, ranges, afters, strict=True)
+            if len(near) == 1 and before.stop <= near.start < after.start
+        ]
 
     def without_strange(self) -> "Group | None":
         """Put the lines that did not come through pen into a group of their own, if there are any."""
@@ -255,65 +278,54 @@ class Rounds:
         if best is None:
             line.client = line.again
             return
-        records = server.records[line.request]
-        line.client = records[best[2]][1]
-        server.use(line.request, [records[best[2]]], records[: best[2]] + records[best[2] + 1 :])
+        record = server.records[line.request][best[2]]
+        line.client = record[1]
+        server.use(line.request, record)
 
     def _certain(self, server: Server, lines: list[Entry]) -> tuple[list[Group], list[Entry]]:
         """Round 1; answers the groups that still have both lines and records, and the lines that have no
         record near them."""
-        groups, misfits = _grouped(server, lines)
-        alone = [(group, self._alone(group, misfits)) for group in groups]
-        server.front.learn(group.lines[at].own for group, pairs in alone for at, _ in pairs)
-        differences: Counter[int] = Counter()
-        for group, pairs in alone:
-            records = group.records
-            certain = []
-            for at, record in pairs:
-                line, (epoch, client, moment) = group.lines[at], records[record]
-                if not server.front.is_strange(line.own):
-                    self._ties.learn(client, line)
-                    differences[line.time - epoch] += 1
-                    server.lag.learn(line.done - moment)
-                    certain.append((at, record))
-            if certain:
-                group.settle(certain, sure=True)
-        server.skew.learn(differences)
-        return [group for group in groups if group.lines and group.records], misfits
-
-    def _alone(self, group: Group, misfits: list[Entry]) -> list[tuple[int, int]]:
-        """The pairs of lines and records, by index, that have only each other."""
-        ranges = group.ranges(ALONE, self._jitter)
-        misfits += [line for line, records in zip(group.lines, ranges, strict=True) if not records]
-        if len(ranges) == 1:  # most are: a busy site has many pages
-            return [(0, ranges[0][0])] if len(ranges[0]) == 1 else []
-        chosen = Counter(record for records in ranges for record in records)
-        return [
-            (at, records[0])
-            for at, records in enumerate(ranges)
-            if len(records) == 1 and chosen[records[0]] == 1
-        ]
+        misfits: list[Entry] = []
+        alone = _alone(server, lines, server.window(ALONE, self._jitter), misfits)
+        for own, times in Counter([line.own for line, _ in alone]).items():
+            server.front.learn(own, times)
+        is_strange, learn, use = server.front.is_strange, self._ties.learn, server.use
+        differences, lags = [], []
+        for line, record in alone:
+            if is_strange(line.own):
+                continue
+            epoch, client, moment = record
+            differences.append(line.time - epoch)
+            lags.append(line.done - moment)
+            learn(client, line)
+            use(line.request, record)
+            line.client, line.sure = client, True
+        server.skew.learn(Counter(differences))
+        server.lag.learn_all(lags)
+        return _grouped(server, [line for line in lines if line.client is None]), misfits
 
     def _likeliest(self, group: Group, slack: int, worst: int) -> None:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""
         if not group.lines or not group.records:
             return
-        pairs = cheapest(self._costs(group, slack, worst))
+        window = group.server.window(slack, self._jitter)
+        pairs = cheapest(self._costs(group, window, worst))
         if pairs:
-            group.settle(list(pairs.items()), sure=False)
+            lines, records = group.lines, group.records
+            group.settle([(lines[at], records[record]) for at, record in pairs.items()])
 
-    def _costs(self, group: Group, slack: int, worst: int) -> Costs:
+    def _costs(self, group: Group, window: Window, worst: int) -> Costs:
         """What each line's possible records cost: by User-Agent, and by when they were written."""
-        rank, lag = self._ties.rank, group.server.lag.cost
-        records = group.records
+        ranges = group.ranges(window)
+        rank, lag, records = self._ties.rank, group.server.lag.cost, group.records
         costs = []
-        for line, range_ in zip(group.lines, group.ranges(slack, self._jitter), strict=True):
+        for line, near in zip(group.lines, ranges, strict=True):
             done, row = line.done, {}
-            for at in range_:
-                record = records[at]
-                how = rank(record[1], line) if line.agent else UNTIED
+            for at in near:
+                _, client, moment = records[at]
+                how = rank(client, line)
                 if how <= worst:
-                    row[at] = COSTS[how] + lag(done - record[2])
+                    row[at] = COSTS[how] + lag(done - moment)
             costs.append(row)
         return costs
 
@@ -347,18 +359,41 @@ class Rounds:
         return client if how < OTHERS else None
 
 
-def _grouped(server: Server, lines: list[Entry]) -> tuple[list[Group], list[Entry]]:
-    """The lines by request, and those for whose request there is no record."""
+def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Entry]) -> list[Pair]:
+    """The pairs that have only each other; lines that have no record near them are added to `misfits`."""
+    least, most = window
+    pairs: list[Pair] = []
+    for request, some in _by_request(lines).items():
+        records = server.records.get(request)
+        if records is None:
+            misfits += some
+        elif len(some) > 1:
+            pairs += Group(server, request, some).alone(window, misfits)
+        else:  # most are: a busy site has many pages
+            time = some[0].time
+            near = [record for record in records if least <= time - record[0] <= most]
+            if len(near) == 1:
+                pairs.append((some[0], near[0]))
+            elif not near:
+                misfits += some
+    return pairs
+
+
+def _grouped(server: Server, lines: list[Entry]) -> list[Group]:
+    """The lines by request, if there are records for it."""
+    return [
+        Group(server, request, some)
+        for request, some in _by_request(lines).items()
+        if request in server.records
+    ]
+
+
+def _by_request(lines: list[Entry]) -> dict[bytes, list[Entry]]:
     by_request: dict[bytes, list[Entry]] = {}
     for line in lines:
-        if line.request in by_request:
-            by_request[line.request].append(line)
+        request = line.request
+        if request in by_request:
+            by_request[request].append(line)
         else:
-            by_request[line.request] = [line]
-    groups, without = [], []
-    for request, some in by_request.items():
-        if request in server.records:
-            groups.append(Group(server, request, some))
-        else:
-            without += some
-    return groups, without
+            by_request[request] = [line]
+    return by_request

@@ -174,3 +174,19 @@ def test_times(when):
 )
 def test_what_is_no_time_is_none(text):
     assert accesslog.epoch(text) is None
+
+
+pieces = st.sampled_from(
+    [b" ", b'"', b"\\", b'\\"', b"\\x41", b"[", b"]", b"GET /", b"-", b"\t", b"\xe4", b"\r", b"\n"]
+)
+fields = st.sampled_from([b" 200", b' "-"', b' "a"', b' "\\""', b' "b', b"\\", b"\n", b" [" + TIME + b"]"])
+
+
+@given(st.lists(pieces, max_size=5), st.lists(fields, max_size=5))
+def test_the_short_way_finds_what_the_long_way_finds(request, rest):
+    line = b"192.0.2.9 - - [" + TIME + b'] "' + b"".join(request) + b'"' + b"".join(rest)
+    if simple := accesslog.match_simple(line):
+        match = accesslog.match_line(line)
+        assert match
+        client, time, asked, referer, agent = match.groups(b"")
+        assert simple.groups(b"") == (client, time, accesslog.canonical(asked), referer, agent)

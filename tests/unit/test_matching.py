@@ -428,16 +428,16 @@ class TestSurprise:
 class TestFront:
     def test_nobody_is_strange_until_enough_is_known(self):
         front = Front()
-        front.learn([PEN] * (ENOUGH - 1))
+        front.learn(PEN, ENOUGH - 1)
         assert not front.is_strange(b"a")
-        front.learn([PEN])
+        front.learn(PEN)
         assert front.is_strange(b"a")
         assert not front.is_strange(PEN)
 
     def test_another_pen_takes_over(self):
         front = Front()
         for own in [PEN] * 5000 + [b"other pen"] * 50:
-            front.learn([own])
+            front.learn(own)
         assert not front.is_strange(b"other pen")
 
 
