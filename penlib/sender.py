@@ -89,6 +89,10 @@ class Complaints:
         """`what` went wrong just now, and that many lines are `lost` by it."""
         self._latest = what
         self._lost += lost
+        self.say_if_due()
+
+    def say_if_due(self) -> None:
+        """Say what has not been said, unless something was said less than REPORT_EVERY seconds ago."""
         if clock.monotonic() - self._said >= REPORT_EVERY:
             self.say()
 
@@ -155,10 +159,10 @@ class Sender:
             self._look_up_after(0)
 
     def close(self) -> None:
-        """Give up what is kept, and say what was lost."""
+        """Give up what is kept."""
         if self._kept:
             self._complain("name not resolved", lost=len(self._kept))
-        self._complaints.say()
+        self._complaints.say_if_due()
 
     def _complain(self, why: str, lost: int = 0) -> None:
         self._complaints.add(f"{self._endpoint}: {why}", lost)
@@ -252,6 +256,7 @@ class Feed:
     """Moves standard input to a sender until it ends, or a TERM says that there is no more to come."""
 
     def __init__(self, sender: Sender, complaints: Complaints, loop: Loop) -> None:
+        """`complaints` are about lines that had to be cut."""
         self.status = 0
         self._sender = sender
         self._complaints = complaints
@@ -265,6 +270,7 @@ class Feed:
         self._loop.watch(0, READ, self._readable)
         self._loop.run()
         self._sender.close()
+        self._complaints.say()
         return self.status
 
     def _readable(self, fd: int, mask: int) -> None:
@@ -337,6 +343,6 @@ def send_stdin(tool: str, endpoint: Endpoint, my_ip: str = "") -> int:
     Answers the exit status.  Raises PenError if there is no such local address.
     """
     loop = Loop("poll" if "poll" in MECHANISMS else "select")  # standard input may be a file: no epoll
-    complaints = Complaints(Reporter(tool))
-    sender = Sender(endpoint, my_ip, Lookups(loop), complaints)
-    return Feed(sender, complaints, loop).run()
+    reporter = Reporter(tool)
+    sender = Sender(endpoint, my_ip, Lookups(loop), Complaints(reporter))
+    return Feed(sender, Complaints(reporter), loop).run()
