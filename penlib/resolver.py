@@ -12,6 +12,7 @@ in their receive buffers; each has a port of its own, which also makes forged an
 Not here: what a message looks like (dnswire); the connections (dnstcp); what is made of an answer.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -19,7 +20,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from penlib import clock, dnstcp, dnswire, sockets
-from penlib.address import Endpoint, Place, is_ipv6, target
+from penlib.address import Endpoint, Place, is_ipv6, is_numeric, target
 from penlib.dnstcp import Done
 from penlib.dnswire import Message
 from penlib.errors import PenError, reason
@@ -67,17 +68,28 @@ def servers_of(words: list[str], path: str = "/etc/resolv.conf") -> list[Place]:
     Raises UsageError, PenError.
     """
     endpoints = [Endpoint(word, PORT) if is_ipv6(word) else target(word, "udp", PORT) for word in words]
-    return [sockets.resolve(endpoint, socket.SOCK_DGRAM)[0] for endpoint in endpoints or _configured(path)]
+    return [_place(endpoint) for endpoint in endpoints] or _configured(path)
 
 
-def _configured(path: str) -> list[Endpoint]:
+def _place(endpoint: Endpoint) -> Place:
+    return sockets.resolve(endpoint, socket.SOCK_DGRAM)[0]
+
+
+def _configured(path: str) -> list[Place]:
+    """Those of a resolv.conf; what is none, or on an interface that is not there, is passed over, as libc
+    does."""
     try:
         with open(path, "rb") as file:
             words = [line.split() for line in file.read().decode("ascii", "replace").splitlines()]
     except OSError:
         words = []
-    found = [Endpoint(line[1], PORT) for line in words if len(line) > 1 and line[0] == "nameserver"]
-    return found or [Endpoint("127.0.0.1", PORT)]  # as resolv.conf(5) says
+    named = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    found = []
+    for name in named:
+        if is_numeric(name.partition("%")[0]):
+            with contextlib.suppress(PenError):
+                found.append(_place(Endpoint(name, PORT)))
+    return found or [_place(Endpoint("127.0.0.1", PORT))]  # as resolv.conf(5) says
 
 
 class _Question:

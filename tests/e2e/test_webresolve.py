@@ -312,10 +312,13 @@ class TestServers:
         assert lab.run("webresolve", "-s", server, stdin=b"192.0.2.1 x\n").out == "one.example x\n"
 
     @needs("root", "unshare", "mount")
-    def test_those_of_resolv_conf(self, lab, network):
+    @pytest.mark.parametrize(
+        "before", ["", "nameserver fe80::1%none0\nnameserver nowhere.invalid\nnameserver\n"]
+    )
+    def test_those_of_resolv_conf(self, lab, network, before):
         server = lab.closing(NameServer(host="127.0.0.53", port=53))
         server.knows("192.0.2.1", "one.example")
-        conf = lab.write("resolv.conf", "search example\nnameserver 127.0.0.53\n")
+        conf = lab.write("resolv.conf", f"search example\n{before}nameserver 127.0.0.53\n")
         real = os.path.realpath("/etc/resolv.conf")
         under = ["unshare", "--mount", "sh", "-c", f'mount --bind {conf} {real} && exec "$@"', "sh"]
         done = lab.run_words([*under, *tool("webresolve")], stdin=b"192.0.2.1 x\n")
