@@ -173,6 +173,11 @@ class Surprise:
             cost = self._costs[at] = self._cost(at)
         return cost
 
+    def usual(self, default: float) -> float:
+        """The value that was seen most often; `default` if none was."""
+        counts = self._counts
+        return (max(counts, key=counts.__getitem__) + 0.5) * self._step if counts else default
+
     def _cost(self, at: float) -> float:
         count = self._counts.get
         near = sum(weight * count(at + away, 0) for away, weight in NEIGHBOURS)

@@ -48,10 +48,22 @@ LAG_STEP = 0.02
 CANDIDATES = 20_000
 """Pairs of lines and records that are looked at to learn how clocks differ: a bound on the time it takes."""
 
+APART = 5
+"""Seconds between two lines with the same request that both tell how clocks differ: nearer ones have the same
+records about them, and would take one crowded second for a sign."""
+
+WEIGHED = 300
+"""Records that are weighed for a line, at most, those written when one would expect: where everybody asks for
+the same, there are thousands."""
+
+TOGETHER = 2000
+"""Lines with the same request that are matched together, at most: memory is bounded by this times WEIGHED."""
+
 Window = tuple[int, int]
 """By how many seconds a line's time may be later than its record's, at least and at most."""
 
 _epoch = _first = itemgetter(0)
+_moment = itemgetter(2)
 _time = attrgetter("time")
 
 
@@ -181,6 +193,16 @@ class Group:
             for line in self.lines
         ]
 
+    def pieces(self) -> list["Group"]:
+        """The lines, by time, of at most TOGETHER each."""
+        if len(self.lines) <= TOGETHER:
+            return [self]
+        self.lines.sort(key=_time)
+        return [
+            Group(self.server, self.request, self.lines[at : at + TOGETHER])
+            for at in range(0, len(self.lines), TOGETHER)
+        ]
+
     def settle(self, pairs: list[Pair]) -> None:
         """These lines and records belong together, most likely."""
         for line, record in pairs:
@@ -266,19 +288,21 @@ class Rounds:
         """Rounds 4 and 5, once all lines within `jitter` seconds have been through the others."""
         if server.front.is_strange(line.own):
             return
-        rank, distance = self._ties.rank, server.skew.distance
+        rank, skew, records = self._ties.rank, server.skew, server.records.get(line.request, [])
+        near = range(
+            bisect_left(records, line.time - self._jitter, key=_epoch),
+            bisect_right(records, line.time + self._jitter, key=_epoch),
+        )
+        if len(near) > WEIGHED:
+            near = _around(bisect_left(records, line.time - skew.middle, key=_epoch), near)
         best = min(
-            (
-                (rank(record[1], line), distance(line.time - record[0]), at)
-                for at, record in enumerate(server.records.get(line.request, ()))
-                if abs(line.time - record[0]) <= self._jitter
-            ),
+            ((rank(records[at][1], line), skew.distance(line.time - records[at][0]), at) for at in near),
             default=None,
         )
         if best is None:
             line.client = line.again
             return
-        record = server.records[line.request][best[2]]
+        record = records[best[2]]
         line.client = record[1]
         server.use(line.request, record)
 
@@ -306,21 +330,25 @@ class Rounds:
 
     def _likeliest(self, group: Group, slack: int, worst: int) -> None:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""
-        if not group.lines or not group.records:
-            return
-        window = group.server.window(slack, self._jitter)
-        pairs = cheapest(self._costs(group, window, worst))
-        if pairs:
-            lines, records = group.lines, group.records
-            group.settle([(lines[at], records[record]) for at, record in pairs.items()])
+        window, left = group.server.window(slack, self._jitter), []
+        for piece in group.pieces():
+            lines, records = piece.lines, piece.records
+            if lines and records:
+                pairs = cheapest(self._costs(piece, window, worst))
+                piece.settle([(lines[at], records[record]) for at, record in pairs.items()])
+            left += piece.lines
+        group.lines = left
 
     def _costs(self, group: Group, window: Window, worst: int) -> Costs:
         """What each line's possible records cost: by User-Agent, and by when they were written."""
         ranges = group.ranges(window)
         rank, lag, records = self._ties.rank, group.server.lag.cost, group.records
+        usual = group.server.lag.usual(group.server.skew.middle)
         costs = []
         for line, near in zip(group.lines, ranges, strict=True):
             done, row = line.done, {}
+            if len(near) > WEIGHED:
+                near = _around(bisect_left(records, done - usual, near.start, near.stop, key=_moment), near)
             for at in near:
                 _, client, moment = records[at]
                 how = rank(client, line)
@@ -333,10 +361,15 @@ class Rounds:
         """What the differences of lines from their records could be, of lines that have few records if there
         are enough of those: they tell more."""
         found: list[list[int]] = []
+        heard: set[tuple[bytes, int]] = set()
         room = CANDIDATES
         for count, line in sorted(
             ((len(server.records.get(line.request, ())), line) for line in lines), key=_first
         ):
+            about = line.request, line.time // APART
+            if about in heard:
+                continue
+            heard.add(about)
             room -= count
             if room < 0 and found:
                 break
@@ -377,6 +410,12 @@ def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Ent
             elif not near:
                 misfits += some
     return pairs
+
+
+def _around(at: int, near: range) -> range:
+    """WEIGHED of the indices `near`, those around `at`."""
+    start = min(max(at - WEIGHED // 2, near.start), near.stop - WEIGHED)
+    return range(start, start + WEIGHED)
 
 
 def _grouped(server: Server, lines: list[Entry]) -> list[Group]:

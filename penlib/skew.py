@@ -24,6 +24,13 @@ REMEMBERED = 2000
 ELECTED = 0.2
 """Share of the voters that a difference needs, with its neighbours."""
 
+CROWD = 3
+"""Votes over chance that a voter may bring: one record is its own, and a page may be asked for again at once;
+more is a moment when everybody came."""
+
+VICINITY = 20
+"""Differences on each side of a peak, about, that show what chance gives there."""
+
 SIGMAS = 7
 """By how many standard deviations it must exceed what chance gives: there are a thousand to choose from."""
 
@@ -87,11 +94,19 @@ class Skew:
             return votes[difference - 1] + 2 * votes[difference] + votes[difference + 1]
 
         peak = max(votes, key=lambda d: (support(d), -abs(d)))
-        by_chance = 3 * (votes.total() - count) / (max(votes) - min(votes) + 1)
+        by_chance = 3 * max((votes.total() - count) / (max(votes) - min(votes) + 1), _beside(votes, peak))
         excess = sum(votes[d] for d in range(peak - 1, peak + 2)) - by_chance
-        if excess < max(ELECTED * count, SIGMAS * by_chance**0.5):
+        sigma = by_chance**0.5
+        if not max(ELECTED * count, SIGMAS * sigma) <= excess <= CROWD * count + SIGMAS / 2 * sigma:
             return False
         self.first = self.last = peak
         self.known = True
         self._pairs.clear()
         return True
+
+
+def _beside(votes: Counter[int], peak: int) -> float:
+    """The mean of what is beside a peak, on the side that has more: where logs begin or end, differences
+    near 0 have more votes than others for no other reason."""
+    sides = ([votes[peak + side * away] for away in range(3, VICINITY)] for side in (-1, 1))
+    return max(sum(side) / len(side) for side in sides)

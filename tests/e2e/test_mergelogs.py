@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import clusterlog
 from support.clusterlog import Settings
 from support.process import peak_rss
-from support.programs import tool
+from support.programs import needs, tool
 from support.waiting import wait_until
 
 try:
@@ -256,6 +256,24 @@ class TestAttribution:
         lines = "".join(line(10 * n) for n in range(20) if n != 7)
         done = merge(pen_log, a=lines)
         assert clients(done.out) == [f"10.1.1.{n}" for n in range(20) if n != 7]
+
+    def test_where_all_ask_for_the_same_the_order_tells(self, merge):
+        """Seconds in which many came are no sign of a clock that is off."""
+        rng = random.Random(1)
+        seconds = sorted(rng.randrange(600) for _ in range(3000))
+        asked = [f"10.1.{n >> 8}.{n & 255}" for n in range(len(seconds))]
+        pen_log = "".join(record(second, client) for second, client in zip(seconds, asked, strict=True))
+        assert clients(merge(pen_log, a="".join(map(line, seconds))).out) == asked
+
+    @needs("prlimit")
+    def test_where_thousands_ask_for_the_same_at_once_memory_is_bounded(self, lab):
+        seconds = sorted(n % 3 for n in range(9000))
+        lab.write("pen.log", "".join(record(second, f"10.1.1.{second}") for second in seconds))
+        lab.write("a", "".join(map(line, seconds)))
+        typed = ["prlimit", "--as=400000000", *lab.tool("mergelogs"), "-p", "pen.log", f"{S1}:a"]
+        done = lab.run_words(typed)
+        assert done.code == 0, done
+        assert clients(done.out) == [f"10.1.1.{second}" for second in seconds]
 
     def test_a_second_line_within_2_s_takes_a_used_record(self, merge):
         assert clients(merge(record(0, "10.1.1.1"), a=line(0) + line(1)).out) == ["10.1.1.1"] * 2

@@ -61,6 +61,14 @@ def test_voters_with_nothing_in_common_elect_nobody(seed):
     assert not skew.known
 
 
+def test_a_crowd_elects_nobody():
+    """Where a log begins and ends, and in a second in which many came, there are more differences."""
+    early = [d for d in range(600) for _ in range(5)]  # a line at the log's end: no record is later
+    assert not Skew().elect([early] * 3)
+    crowd = [d for d in range(-600, 601) for _ in range(5)] + [77] * 60
+    assert not Skew().elect([crowd])
+
+
 def test_no_voters_elect_nobody():
     assert not Skew().elect([])
 
