@@ -108,6 +108,8 @@ class Merge:
         self._pens = [PenLog(name, settings.ahead) for name in settings.pen_logs]
         self._servers: dict[bytes, Server | None] = {}
         """By every address that records may name them by; None: of no interest."""
+        self._nameless: dict[Server, str] = {}
+        """Servers whose name does not resolve, and why."""
         self._logs = [
             AccessLog(self._server(server), file, settings.jitter, settings.keep_zone, self._reject)
             for server, file in settings.access_logs or self._discovered()
@@ -233,9 +235,15 @@ class Merge:
 
     def _server(self, word: str) -> Server:
         """The server that is meant: an address, a host name, a socket's path."""
-        keys = [server_key(word), *_addresses(word)]
+        keys, why = [server_key(word)], ""
+        try:
+            keys += _addresses(word)
+        except PenError as exc:
+            why = str(exc)
         server = next((known for key in keys if (known := self._servers.get(key))), None) or Server(word)
         self._servers.update(dict.fromkeys(keys, server))
+        if why:
+            self._nameless[server] = why
         return server
 
     def _size(self) -> int | None:
@@ -260,19 +268,25 @@ class Merge:
         for log in self._logs:
             if log.late:
                 warn(f"{log.input.label}: {log.late} lines more than {self._settings.jitter} s out of order")
+        self._tell_of_servers()
+
+    def _tell_of_servers(self) -> None:
+        for server, why in self._nameless.items():
+            if not server.counts["sure"] + server.counts["guessed"]:
+                self._reporter.warn(f"{why}, and no record names it: its lines keep their clients")
         if self._settings.verbose:
             for server in self._open:
-                warn(f"{server.name}: {server.summary()}")
+                self._reporter.warn(f"{server.name}: {server.summary()}")
 
 
 def _addresses(word: str) -> list[bytes]:
-    """The numeric addresses of a host name; none if it is none."""
+    """The numeric addresses of a host name; none of a socket's path.  Raises PenError."""
     if "/" in word:
         return []
     try:
         return [server_key(place.host) for place in resolve(Endpoint(word, 0))]
-    except (PenError, UnicodeError):
-        return []
+    except UnicodeError:
+        raise PenError(f"{word}: no host name") from None
 
 
 def _create(path: str) -> IO[bytes]:

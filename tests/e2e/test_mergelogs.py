@@ -119,6 +119,23 @@ class TestUsage:
         assert clients(done.out) == ["10.1.1.1"]
 
 
+class TestServers:
+    def test_a_name_that_does_not_resolve_is_said(self, lab):
+        lab.write("pen.log", record(0, "10.1.1.1"))
+        lab.write("a", line(0))
+        done = lab.run("mergelogs", "-p", "pen.log", "nowhere.invalid:a")
+        assert done.code == 0
+        assert clients(done.out) == [PEN]
+        assert done.err.startswith("mergelogs: nowhere.invalid: ")
+        assert done.err.endswith(", and no record names it: its lines keep their clients\n")
+
+    def test_unless_records_name_it_by_that(self, lab):
+        lab.write("pen.log", record(0, "10.1.1.1", server="nowhere.invalid"))
+        lab.write("a", line(0))
+        done = lab.run("mergelogs", "-p", "pen.log", "nowhere.invalid:a")
+        assert (clients(done.out), done.err) == (["10.1.1.1"], "")
+
+
 class TestOneLine:
     def test_gets_the_client_of_its_record(self, merge):
         done = merge(record(0, "10.1.1.1"), a=line(0, tail=' 200 5 "http://x/" "Fox"'))
