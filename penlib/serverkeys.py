@@ -18,7 +18,7 @@ from penlib import address
 from penlib.address import Endpoint
 from penlib.dns import Answer, Lookups
 from penlib.errors import PenError, UsageError
-from penlib.loop import Loop
+from penlib.loop import Loop, Timer
 from penlib.report import Once, Reporter
 
 REMEMBERED = 10_000
@@ -45,6 +45,7 @@ class ServerKeys:
         self._sources: dict[str, bytes] = {}
         self._servers: dict[tuple[bytes, str], bytes] = {}
         self._names: dict[str, bytes | None] = {}  # None until there is an answer
+        self._retries: dict[str, Timer] = {}
         self._same: dict[bytes, bytes] = {}  # address -> another address of the same server
 
     def of_source(self, source: str) -> bytes:
@@ -110,7 +111,7 @@ class ServerKeys:
             if isinstance(answer, PenError):
                 self._failures.failing("server named in a record", f"{answer}; its lines keep their clients")
                 self._names[name] = self._names[name] or name.encode()
-                self._loop.after(again, lambda: self._look_up(name, min(2 * again, AT_MOST)))
+                self._look_up_later(name, again)
             else:
                 self._unite(name, [self._address_key(place.host) for place in answer])
             self._sources.clear()
@@ -118,6 +119,14 @@ class ServerKeys:
             self._resolved()
 
         self._lookups.lookup(Endpoint(name, 0), then, socket.SOCK_DGRAM)
+
+    def _look_up_later(self, name: str, seconds: float) -> None:
+        """Once, however many lookups of the name have failed."""
+        if name in self._retries:
+            self._retries[name].cancel()
+        self._retries[name] = self._loop.after(
+            seconds, lambda: self._look_up(name, min(2 * seconds, AT_MOST))
+        )
 
     def _unite(self, name: str, addresses: list[bytes]) -> None:
         first = addresses[0]

@@ -4,6 +4,7 @@ import pytest
 
 from penlib.address import Place
 from penlib.errors import PenError
+from penlib.loop import Timer
 from penlib.serverkeys import AT_MOST, LOOK_UP_AGAIN, NAMES, ServerKeys
 
 PEN = "192.0.2.1"
@@ -16,7 +17,11 @@ class Later:
         self.put_off = []
 
     def after(self, seconds, action):
-        self.put_off.append((seconds, action))
+        self.put_off.append(Timer(seconds, action))
+        return self.put_off[-1]
+
+    def due(self):
+        return [timer for timer in self.put_off if timer.action]
 
 
 class Lookups:
@@ -113,9 +118,9 @@ def test_a_name_that_does_not_resolve_is_tried_again_more_and_more_seldom(fixtur
     for _ in range(9):
         fixture.lookups.answer("web1")
         assert fixture.keys.of_server(b"web1", PEN) == b"web1"
-        seconds, again = fixture.loop.put_off.pop()
-        delays.append(seconds)
-        again()
+        timer = fixture.loop.put_off.pop()
+        delays.append(timer.when)
+        timer.action()
     assert delays[:3] == [LOOK_UP_AGAIN, 2 * LOOK_UP_AGAIN, 4 * LOOK_UP_AGAIN]
     assert delays[-1] == AT_MOST
     assert len(fixture.reporter.said) == 1
@@ -130,6 +135,15 @@ def test_after_a_hup_names_may_have_new_addresses(fixture):
     assert fixture.same("web1", "198.51.100.1"), "the old one is good until the answer comes"
     fixture.lookups.answer("web1", "198.51.100.7")
     assert fixture.same("web1", "198.51.100.7")
+
+
+def test_hups_do_not_add_to_the_lookups_of_a_name_that_does_not_resolve(fixture):
+    fixture.keys.of_server(b"web1", PEN)
+    for _ in range(5):
+        fixture.lookups.answer("web1")
+        fixture.keys.look_up_again()
+    fixture.lookups.answer("web1")
+    assert len(fixture.loop.due()) == 1
 
 
 def test_garbage_is_not_looked_up(fixture):
