@@ -117,6 +117,10 @@ class Front:
         count = self._counts.get(own, 0)
         return count < 2 or count < STRANGE * self._total
 
+    def is_doubtful(self, own: bytes) -> bool:
+        """Whether no certain line named this client, or too few: enough to make no guesses about it."""
+        return (bool(self._counts) and own not in self._counts) or self.is_strange(own)
+
     def learn(self, own: bytes, times: int = 1) -> None:
         """Take note of the client that a certain line named, or so many lines."""
         self._counts[own] = self._counts.get(own, 0) + times

@@ -249,7 +249,7 @@ class Rounds:
             if not server.skew.known:
                 server.skew.elect(self._differences(server, lines))
             found, misfits = self._certain(server, lines)
-            misfits = [line for line in misfits if not server.front.is_strange(line.own)]
+            misfits = [line for line in misfits if not server.front.is_doubtful(line.own)]
             if len(misfits) > MISFITS * len(lines) and self._elect_again(server, misfits):
                 found, _ = self._certain(server, [line for line in lines if line.client is None])
             groups += found
@@ -286,7 +286,7 @@ class Rounds:
 
     def settle_rest(self, server: Server, line: Entry) -> None:
         """Rounds 4 and 5, once all lines within `jitter` seconds have been through the others."""
-        if server.front.is_strange(line.own):
+        if server.front.is_doubtful(line.own):
             return
         rank, skew, records = self._ties.rank, server.skew, server.records.get(line.request, [])
         near = range(
@@ -380,7 +380,7 @@ class Rounds:
 
     def _used(self, server: Server, line: Entry) -> bytes | None:
         """The client of the best of the used records within REUSE seconds."""
-        if server.front.is_strange(line.own):
+        if server.front.is_doubtful(line.own):
             return None
         rank, distance = self._ties.rank, server.skew.distance
         ranked = [

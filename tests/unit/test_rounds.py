@@ -54,6 +54,13 @@ def test_a_used_record_is_taken_again_within_2_s_only():
     assert settle(at, line(0), line(0 + REUSE), line(1 + REUSE + 1)) == [b"A", b"A", None]
 
 
+def test_a_direct_hit_takes_neither_a_used_record_nor_one_of_another_time():
+    """Also where too few lines were seen to know who pen is."""
+    at = server((-90, b"C", b"GET /c"), (0, b"A", b"GET /"), (300, b"B", b"GET /x"))
+    strange = line(1, own=b"198.51.100.7"), line(20, b"GET /x", own=b"198.51.100.7")
+    assert settle(at, line(-90, b"GET /c"), line(0), *strange) == [b"C", b"A", None, None]
+
+
 def test_an_unused_record_goes_before_a_used_one():
     at = server((0, b"A", b"GET /"), (50, b"B", b"GET /"))
     assert settle(at, line(0), line(1)) == [b"A", b"B"]
