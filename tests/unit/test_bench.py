@@ -124,6 +124,22 @@ class TestRounds:
         with pytest.raises(PenError, match="work, a: wrong answer"):
             rounds.run(work, 1, "today", lambda _: None)
 
+    def test_a_peer_that_does_it_wrong_is_measured_again_but_pen_is_not(self):
+        told: list[str] = []
+        wrong = [PenError("a wrong answer")] * 2
+
+        def measure() -> Sample:
+            if wrong:
+                raise wrong.pop()
+            return Sample(1, 1, 1)
+
+        entrants = [Entrant("pen", lambda: Sample(1, 1, 1)), Entrant("other", measure)]
+        rounds.run(Work("w", "work", "unit", "TCP", entrants), 1, "today", told.append)
+        assert told[:2] == ["work, other: a wrong answer; measured again"] * 2
+        wrong.append(PenError("a wrong answer"))
+        with pytest.raises(PenError, match="work, pen: a wrong answer"):
+            rounds.run(Work("w", "work", "unit", "TCP", [Entrant("pen", measure)]), 1, "today", told.append)
+
 
 class TestTargets:
     def test_met_and_not_met(self):
