@@ -74,31 +74,36 @@ class Owner(Protocol):
 class Side:
     """What is known of one descriptor beyond the hot lists.
 
-    Defaults belong to the class, for most sides keep most of them: making one is half as expensive.
+    Slots, because there are two of these a connection: defaults in the class would make one faster, but an
+    idle connection half a kilobyte larger.
     """
 
-    tls: Channel | None = None
-    owner: Owner | None = None
-    reader: Handler | None = None
-    tap: Tap | None = None
-    out: memoryview | None = None
-    """What waits to be written to it."""
-    pipe: Pipe | None = None
-    """What was read from it in bulk and waits to be written to its peer."""
-    ended = False
-    """It has sent its last byte, and that was read."""
-    shut = False
-    """It was told that its peer has ended."""
-    broken = False
-    """Nothing can be written to it any more: it was reset."""
-    leaving = False
-    """It or its peer was reset: nothing more is read, and both close once the other one has its due."""
-    paused = False
-    """Its tap does not want more just now."""
+    __slots__ = (
+        "broken", "ended", "family", "leaving", "out", "owner", "paused", "pipe", "reader", "shut", "sock",
+        "tap", "tls",
+    )  # fmt: skip
 
     def __init__(self, family: int, sock: RawSocket | None) -> None:
         self.family = family
         self.sock = sock
+        self.tls: Channel | None = None
+        self.owner: Owner | None = None
+        self.reader: Handler | None = None
+        self.tap: Tap | None = None
+        self.out: memoryview | None = None
+        """What waits to be written to it."""
+        self.pipe: Pipe | None = None
+        """What was read from it in bulk and waits to be written to its peer."""
+        self.ended = False
+        """It has sent its last byte, and that was read."""
+        self.shut = False
+        """It was told that its peer has ended."""
+        self.broken = False
+        """Nothing can be written to it any more: it was reset."""
+        self.leaving = False
+        """It or its peer was reset: nothing more is read, and both close once the other one has its due."""
+        self.paused = False
+        """Its tap does not want more just now."""
 
 
 NOBODY = Side(socket.AF_UNSPEC, None)
