@@ -76,6 +76,8 @@ class Tcp:
             loop, settings, reporter, room=self._room, admit=self._admit, short=self.relay.pipes.shrink
         )
         self._idle_timer: Timer | None = None
+        self._then = self.forget
+        """One for all: a method looked up anew is an object, and each connection would keep its own."""
         self._due: deque[Connection] = deque()
         """Connections whose client has spoken, or has done its handshake, and that wait to be dialled."""
 
@@ -134,7 +136,7 @@ class Tcp:
             packed = address.pack(text)
         now = clock.monotonic()
         client = self._clients.arrive(packed, now)
-        connection = Connection(fd, family, client, text.encode(), self.forget)
+        connection = Connection(fd, family, client, text.encode(), self._then)
         connection.client_port = port
         self.connections.add(connection)
         self.relay.add(fd, family)
