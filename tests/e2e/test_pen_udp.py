@@ -201,7 +201,7 @@ class TestSessions:
         client.ask()
         before = len(open_files(pen.pid))
         pen.wait_connections(0)
-        assert len(open_files(pen.pid)) == before - 1
+        pen.wait_for(lambda: len(open_files(pen.pid)) == before - 1)
         assert client.ask() == b"s0"
         assert server.peers[0] != server.peers[1]
 
