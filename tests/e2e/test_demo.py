@@ -157,7 +157,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(
     os.close(its_side)
     seen = b"".join(iter(lambda: read(terminal), b""))
     os.close(terminal)
-    assert demo.wait() == 0
+    assert demo.wait() == 0, seen.decode(errors="replace")
     text = seen.decode()
     assert bool(ESCAPE.search(text)) == coloured
     assert max(map(len, ESCAPE.sub("", text).splitlines())) <= 80
