@@ -322,10 +322,11 @@ class RequestLines:
     is given, and `silent` is True.
     """
 
-    __slots__ = ("_parser", "_switching", "silent")
+    __slots__ = ("_answered", "_parser", "_switching", "silent")
 
     def __init__(self) -> None:
         self._parser = RequestParser()
+        self._answered = False
         self._switching = False  # the request before may have been the last one
         self.silent = False
 
@@ -347,7 +348,9 @@ class RequestLines:
         """What `data` gives the log.  A request's line comes with the end of its head.
 
         Until the first line has shown what the connection is nothing comes; if it is not HTTP, the pieces
-        until then come as one.  The texts are neither cut nor cleaned.
+        until then come as one.  Once the server has spoken that is waited for only if the line begins as one
+        of HTTP: where a server answers half a line, it takes that for a whole one.  The texts are neither cut
+        nor cleaned.
         """
         parser = self._parser
         line = parser.plain(data)
@@ -358,16 +361,18 @@ class RequestLines:
             return [data]
         if parser.state is LOST:
             return [] if self.silent else [data]
-        return [text for event in parser.feed(data) for text in self._texts(event)]
+        texts = [text for event in parser.feed(data) for text in self._texts(event)]
+        return texts + self._given_up() if self._answered else texts
 
     def answered(self) -> list[bytes]:
-        """The server has spoken for the first time.  What that gives the log.
+        """The server has spoken for the first time.  What that gives the log."""
+        self._answered = True
+        return self._given_up()
 
-        If the client has not even sent a line by then this is not HTTP: a greeting comes first in SMTP, FTP
-        or POP3, and whatever answers half a line takes it for a whole one.
-        """
+    def _given_up(self) -> list[bytes]:
+        """What is held of a first line of which an end is no longer waited for."""
         parser = self._parser
-        if parser.state is not UNDECIDED:
+        if parser.state is not UNDECIDED or httphead.may_begin_request(parser.held):
             return []
         return [text for event in parser.is_not_http() for text in self._texts(event)]
 

@@ -79,6 +79,12 @@ _COMPLAINTS = [
 ]
 
 
+_METHODS = tuple(
+    method + b" "
+    for method in b"CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT TRACE".split()  # RFC 9110, 9.3; RFC 5789
+)
+
+
 class Refused(Exception):
     """The bytes are no request, or one that two readers may understand differently.
 
@@ -116,6 +122,13 @@ class Head(NamedTuple):
     def switches(self) -> bool:
         """True if the server's answer may turn the connection into another protocol."""
         return self.upgrade or self.connect
+
+
+def may_begin_request(text: bytes) -> bool:
+    """Whether `text`, the beginning of a connection's first line or of one of its empty lines, looks like a
+    request of a usual method rather than another protocol."""
+    line = text.lstrip(b"\r\n")
+    return any(line.startswith(method) or method.startswith(line) for method in _METHODS)
 
 
 def is_sloppy(text: bytes) -> bool | None:

@@ -32,9 +32,6 @@ _BETWEEN = (http.UNDECIDED, http.REQUEST_LINE, http.FIELDS)
 FOLLOWED = ALL - 1
 """`unseen` of a tap that need see nothing more, but be told of the end."""
 
-BEGINNING = b"HTTP/1."
-"""Of a server that speaks first: it answers late or in advance, but it is a web server."""
-
 
 class Rewriter:
     """The two taps of one connection, with which it is joined, and what they share.
@@ -245,12 +242,6 @@ class Requests(_Before):
         """The server has agreed to another protocol; answers what was held."""
         return b"".join(event.raw for event in self._parser.became_opaque())
 
-    def greeted(self) -> None:
-        """The server has spoken first, and not as a web server."""
-        if self._parser.state is http.UNDECIDED:
-            self._parser.is_not_http()
-            self._rewriter.step_back()
-
     def unseen(self) -> int:
         unseen = self._parser.unseen
         return min(unseen, self._looker.unseen()) if self._looker and unseen else unseen
@@ -310,21 +301,16 @@ class Doubtful(_Before):
 class Replies(_Before):
     """The tap of the server's side."""
 
-    __slots__ = ("_answers", "_silent")
+    __slots__ = ("_answers",)
 
     def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
         super().__init__(rewriter, looker)
         self._answers = rewriter.answers
-        self._silent = True
 
     def feed(self, data: bytes) -> bytes:
         rewriter = self._rewriter
         if self._looker:
             self._looker.feed(data)
-        if self._silent:
-            self._silent = False
-            if not data.startswith(BEGINNING[: len(data)]):
-                rewriter.requests.greeted()
         self._answers.feed(data)
         if self._answers.state is httpanswers.SWITCHED:
             rewriter.switched()

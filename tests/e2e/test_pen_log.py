@@ -159,6 +159,15 @@ class TestHttp:
         assert client.response() == "s0"
         assert logged(pen) == ["POST /x HTTP/1.1"]
 
+    def test_of_a_server_that_greets_and_echoes(self, lab):
+        """What it says before the line is whole does not make it another protocol."""
+        pen = lab.pen("-l", "pen.log", servers=[lab.backend()])
+        with pen.client() as client:
+            assert client.line() == "s0"
+            for byte in REQUEST % b"x":
+                assert client.talk(bytes([byte])) == bytes([byte])
+        assert logged(pen) == ["POST /x HTTP/1.1"]
+
     def test_in_random_cuts(self, lab, web):
         cuts = random.Random(5)
         stream = b"".join(REQUEST % (b"%d" % number) for number in range(200))
@@ -267,6 +276,13 @@ class TestOtherProtocols:
             for chunk in (b"hello\n", b"\r\nx", b"y\n"):
                 assert client.talk(chunk) == chunk
         assert logged(pen) == ["hello", "", "y"]
+
+    def test_a_chunk_without_a_line_end_behind_a_greeting(self, lab):
+        pen = lab.pen("-l", "pen.log", servers=[lab.backend(host=SERVER)])
+        with pen.client() as client:
+            assert client.line() == "s0"
+            client.send(b"no end")
+            pen.log_contains(r"^127\.0\.0\.1 \d+ 127\.0\.1\.1 no end$")
 
     def test_what_might_have_become_a_request(self, lab):
         """Three letters and the end."""

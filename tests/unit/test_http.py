@@ -559,6 +559,25 @@ class TestRequestLines:
             [b"x"],
         ]
 
+    @pytest.mark.parametrize("before", [0, 1, 5])
+    def test_a_request_in_pieces_of_which_a_server_answers_some(self, before):
+        log = RequestLines()
+        assert [log.feed(GET[at : at + 1]) for at in range(before)] == [[]] * before
+        assert log.answered() == []
+        assert [log.feed(piece) for piece in (GET[before:-1], GET[-1:])] == [[], [b"GET / HTTP/1.1"]]
+
+    @pytest.mark.parametrize("text", [b"hello", b"USER bob", b"GETX", b"get / ", b"\r\nhello"])
+    def test_no_end_of_a_line_is_waited_for_that_a_server_answers(self, text):
+        """But of one that begins as HTTP's usual methods do."""
+        log = RequestLines()
+        assert log.feed(text) == []
+        assert log.answered() == [text]
+        assert log.feed(GET) == [GET]
+        log = RequestLines()
+        assert log.answered() == []
+        assert log.feed(text) == [text]
+        assert log.feed(GET) == [GET]
+
     def test_where_the_framing_is_lost_it_gives_every_piece(self):
         log = RequestLines()
         assert log.feed(GET + post(b"Content-Length: x") + b"abc") == [b"GET / HTTP/1.1", b"POST / HTTP/1.1"]

@@ -406,20 +406,33 @@ class TestUpgrade:
 
 
 class TestGreeting:
-    def test_a_server_that_speaks_first(self):
-        wire = Wire().server(b"220 mail\r\n")
-        assert wire.opaque
-        assert wire.client(GET).to_server == GET
+    """What the server says before the client's first line is whole decides nothing."""
 
-    def test_a_web_server_that_speaks_first(self):
-        """As after a timeout: what the client says then is treated."""
-        wire = Wire().server(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n").client(GET)
+    GREETINGS = (b"220 mail\r\n", b"\0", b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
+
+    @pytest.mark.parametrize("greeting", GREETINGS)
+    def test_then_a_request(self, greeting):
+        wire = Wire().server(greeting).client(*byte_by_byte(GET), GET)
         assert not wire.opaque
-        assert wire.to_server == GOT
+        assert wire.to_server == GOT * 2
+        assert wire.to_client == greeting
+
+    @pytest.mark.parametrize("greeting", GREETINGS)
+    def test_then_another_protocol(self, greeting):
+        wire = Wire().server(greeting).client(b"EHLO a\r\n")
+        assert wire.opaque
+        assert wire.client(GET).to_server == b"EHLO a\r\n" + GET
 
     def test_half_a_line_is_passed_on_at_once_and_answered(self):
-        wire = Wire().client(b"USER bob").server(b"+OK\r\n").client(b" / HTTP/1.1\r\n\r\n")
-        assert wire.to_server == b"USER bob / HTTP/1.1\r\n\r\n"
+        wire = Wire().client(b"USER bob").server(b"+OK\r\n")
+        assert wire.to_server == b"USER bob"
+        assert wire.client(b"\r\n" + GET).to_server == b"USER bob\r\n" + GET
+
+    def test_an_echo_of_each_byte(self):
+        wire = Wire()
+        for byte in byte_by_byte(GET):
+            wire.client(byte).server(byte)
+        assert wire.to_server == GOT
 
 
 def test_who_has_too_many_requests_unanswered_waits():
