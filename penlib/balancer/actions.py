@@ -231,6 +231,7 @@ def change_server(pen: Steered, args: list[str]) -> None:
     server.create()
     for change in changes:
         change(server)
+    pen.dsr.servers_changed()
 
 
 def _server_change(pen: Steered, key: str, value: str) -> Callable[[Server], None]:

@@ -122,6 +122,17 @@ class Dsr:
                 sock.close()
         self._arp = self._ip = None
 
+    def servers_changed(self) -> None:
+        """An administrator has changed one: what comes next goes by that.  The server of a new address is
+        asked for at once."""
+        if self._arp is None:
+            return
+        now = self._now()
+        for address in map(_ipv4, self._selection.servers):
+            if address and address not in self._neighbours:
+                self._look_for(address, now)
+        self._fill(now)
+
     def _announce(self) -> None:
         """Who still knows another host for the address, that of a pen before us, learns ours (RFC 5227)."""
         self._send(self._arp, frames.arp_request(self._at.mac, self._address, self._address))
