@@ -360,7 +360,10 @@ class Pen:
     def open_log(self, name: str) -> None:
         """Log there; before pen runs, remember to."""
         if self.running:
+            was_on = self.journal.on
             self.journal.open(name, self.path(name))
+            if not was_on:
+                self.traffic.log_all()
         else:
             penlogd_of(name)  # raises for a bad address
             self._log = name

@@ -54,6 +54,10 @@ class Bulk:
         elif unseen >= BULK_LEAST and SPLICE_FLAGS:
             self._pairs.read_with(fd, self._splice_unseen)
 
+    def carries(self, fd: int) -> bool:
+        """Whether `fd` is spliced."""
+        return self._sides[fd].reader in (self._splice, self._splice_unseen)
+
     def _untap(self, fd: int) -> None:
         side = self._sides[fd]
         if side.tap:

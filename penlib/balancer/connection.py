@@ -18,7 +18,7 @@ class Connection:
 
     __slots__ = (
         "_then", "active", "address", "client", "client_port", "counted_down", "counted_up", "deadline",
-        "down", "family", "number", "place", "route", "server", "up",
+        "down", "family", "logged", "number", "place", "route", "server", "up",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,8 @@ class Connection:
         self.place = 0
         """How many of the server's places were tried."""
         self.deadline = 0.0
+        self.logged = False
+        """Whether the log looks at it, or did until it moved bulk data."""
         self.active = 0.0
         """When (monotonic) something last moved, as far as the idle sweep saw."""
         self.counted_down = self.counted_up = 0

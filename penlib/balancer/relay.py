@@ -118,6 +118,14 @@ class Relay(Pairs):
         side.reader = reader = self._copy_first if other else self._reader(fd)
         self.loop.watch(fd, READ, reader)
 
+    def tap_of(self, fd: int) -> Tap | None:
+        """Who looks at what a joined `fd` sends."""
+        return self.sides[fd].tap
+
+    def is_bulk(self, fd: int) -> bool:
+        """Whether what a joined `fd` sends is moved without being looked at, because it is much."""
+        return self._bulk.carries(fd)
+
     def tap(self, fd: int, tap: Tap | None) -> None:
         """Have a joined `fd` looked at by another tap, or by none, from the next read on."""
         self.sides[fd].tap = tap

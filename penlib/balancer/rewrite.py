@@ -65,6 +65,10 @@ class Rewriter:
         self.waits = False
         """Something waits for the server: answers are to be reported to `progress`."""
 
+    def look(self, looker: Tap) -> None:
+        """Someone looks at the client from now on, where nobody did."""
+        self._lookers = (looker, self._lookers[1])
+
     def step_back(self, doubtful: "Doubtful | None" = None) -> None:
         """Nothing is left to do: this is not HTTP, or no longer; perhaps but for a `doubtful` client."""
         self._relay.tap(self._connection.down, doubtful or self._lookers[0])
@@ -163,6 +167,11 @@ class _Before:
     def __init__(self, rewriter: Rewriter, looker: Tap | None) -> None:
         self._rewriter = rewriter
         self._looker = looker
+
+    def look(self, looker: Tap) -> None:
+        """Stand before `looker` from now on, and not before nobody."""
+        self._looker = looker
+        self._rewriter.look(looker)
 
     def answered(self) -> None:
         if self._looker:

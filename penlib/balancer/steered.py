@@ -45,6 +45,9 @@ class Traffic(Protocol):
     def watch_idle(self) -> None:
         """The idle timeout may have changed."""
 
+    def log_all(self) -> None:
+        """There is a log now: what goes on already gets into it, too."""
+
     def resume(self) -> None:
         """There may be room for more connections."""
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from penlib import address, clock, records
 from penlib.balancer.acceptor import Acceptor
-from penlib.balancer.connection import Connection, Table
+from penlib.balancer.connection import JOINED, Connection, Table
 from penlib.balancer.dial import Dialler
 from penlib.balancer.dump import DUMP_LEVEL, DumpTap, Taps
 from penlib.balancer.handshakes import Handshakes, Identities
@@ -25,7 +25,7 @@ from penlib.balancer.idlers import Idlers
 from penlib.balancer.journal import Journal, RequestTap
 from penlib.balancer.pairs import Tap
 from penlib.balancer.relay import Relay
-from penlib.balancer.rewrite import Rewriter
+from penlib.balancer.rewrite import Doubtful, Requests, Rewriter
 from penlib.balancer.settings import Settings
 from penlib.balancer.solo import Solo, WebServer
 from penlib.clients import Clients
@@ -227,7 +227,7 @@ class Tcp:
         """Who looks at what passes: the log at what the client sends, a debug dump at everything."""
         journal: Tap | None = None
         if self._journal.on:
-            journal = RequestTap(self._journal, connection.address, records.field(server.name))
+            journal = self._logging(connection, server)
         if not self._reporter.wants(DUMP_LEVEL):
             return journal, None
         dumps = [
@@ -235,6 +235,27 @@ class Tcp:
             for way in ("up", "down")
         ]
         return (Taps(journal, dumps[0]) if journal else dumps[0]), dumps[1]
+
+    def _logging(self, connection: Connection, server: Server) -> RequestTap:
+        connection.logged = True
+        return RequestTap(self._journal, connection.address, records.field(server.name))
+
+    def log_all(self) -> None:
+        """There is a log now: connections that have a server get into it with what their clients say next."""
+        for connection in self.connections:
+            if connection.server and connection.state == JOINED and not connection.logged:
+                self._log_late(connection, connection.server)
+
+    def _log_late(self, connection: Connection, server: Server) -> None:
+        present = self.relay.tap_of(connection.down)
+        if self.relay.is_bulk(connection.down) or (present and present.unseen()):
+            return  # in the middle of a body
+        log = self._logging(connection, server)
+        if isinstance(present, Requests | Doubtful):
+            present.look(log)
+        else:
+            self.relay.tap(connection.down, Taps(log, present) if present else log)
+        log.answered()  # it may have been
 
     def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
         """The taps of -H."""

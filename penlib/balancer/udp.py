@@ -252,6 +252,13 @@ class Udp:
 
     # Looking
 
+    def log_all(self) -> None:
+        """There is a log now: sessions that have a server get into it with their next datagram."""
+        for session in self._order:
+            if session.server and not session.route:
+                session.looks_up, session.looks_down = self._looks.at(session, session.server)
+                session.plain = not session.looks_up
+
     @staticmethod
     def _show_held(session: Session) -> None:
         """It is now known which server answered what was held, or that none did and which was the last."""

@@ -115,6 +115,47 @@ class TestForm:
         assert "/five" not in other
 
 
+class TestBegun:
+    """A log that is switched on: connections that were there before are logged, too."""
+
+    @pytest.mark.parametrize("options", [(), ("-H",), ("-dddf",)])
+    def test_http(self, lab, web, options):
+        pen = lab.pen(*options, servers=[web])
+        with pen.client() as client:
+            client.get("/one")
+            assert pen.command("log pen.log") == "pen.log\n"
+            client.get("/two")
+            pen.command("no log")
+            client.get("/three")
+            pen.command("log pen.log")
+            client.send(b"GET /four HTTP/1.1\r\n\r\nGET /fi").send(b"ve HTTP/1.1\r\n\r\n")
+            assert [client.response(), client.response()] == ["s0"] * 2
+        assert logged(pen) == [f"GET /{path} HTTP/1.1" for path in ("two", "four", "five")]
+
+    def test_another_protocol(self, lab):
+        pen = lab.pen(servers=[lab.backend()])
+        with pen.client() as client:
+            assert client.line() == "s0"
+            assert client.talk(b"USER me\r\n") == b"USER me\r\n"
+            pen.command("log pen.log")
+            for chunk in (b"PASS x\r\n", b"no end"):
+                assert client.talk(chunk) == chunk
+        assert logged(pen) == ["PASS x", "no end"]
+
+    def test_in_the_middle_of_an_upload(self, lab, web):
+        """With -H pen knows that it is; without, only as long as it moves as bulk data."""
+        body = b"GET /evil HTTP/1.1\r\n\r\n"
+        pen = lab.pen("-H", servers=[web])
+        with pen.client() as client:
+            begun = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\nGET /" % (2 * len(body))
+            client.send(begun)
+            wait_until(lambda: web.heard >= len(begun))
+            pen.command("log pen.log")
+            client.send(body[5:] + body)
+            assert client.response() == "s0"
+        assert logged(pen) == []
+
+
 class TestHttp:
     """Each request once, however it comes, and nothing of its body."""
 

@@ -321,6 +321,14 @@ class TestLog:
         pen.log_contains(r"^127\.0\.0\.1 \d+ 127\.0\.0\.1 \.\.x{98}$")
         assert len(pen.log.splitlines()) == 3
 
+    def test_switched_while_a_session_goes_on(self, udp):
+        pen = udp.start(servers=udp.servers(1))
+        client = udp.client(pen.address)
+        for number, command in enumerate(("mode", "log pen.log", "no log", "log pen.log")):
+            pen.command(command)
+            client.ask(b"%d" % number)
+        assert [line.split()[-1] for line in pen.log.splitlines()] == ["1", "3"]
+
     def test_a_line_is_there_before_the_answer(self, udp):
         """Also that of a first datagram, whose server is known only by the answer."""
         pen = udp.start("-l", "pen.log", servers=udp.servers(1))
