@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from penlib import files, process
 from penlib.address import ServerSpec
-from penlib.balancer import arguments, commands
+from penlib.balancer import actions, arguments, commands
 from penlib.balancer.arguments import PREFIX, is_error, shown
 from penlib.balancer.steered import Steered
 from penlib.errors import PenError, UsageError
@@ -109,10 +109,22 @@ def at_start(lines: list[Line], servers: int, listens: bool) -> list[Line]:
             continue
         if _is_about_server(words, servers):
             pairs = zip(words[2::2], words[3::2], strict=True)
-            rest = [word for pair in pairs if pair[0] not in OF_COMMAND_LINE for word in pair]
+            rest = [word for key, value in pairs if not _is_decided(key, value) for word in (key, value)]
             line = Line(line.where, " ".join(["server", words[1], *rest]))
         kept.append(line)
     return kept
+
+
+def _is_decided(key: str, value: str) -> bool:
+    """Whether the command line has said this of its servers.  What is wrong stays, to be found so."""
+    try:
+        if key == "address":
+            actions.server_endpoint(value)
+        elif key != "port":
+            arguments.number(value)
+    except UsageError:
+        return False
+    return key in OF_COMMAND_LINE
 
 
 def _is_about_server(words: list[str], servers: int) -> bool:

@@ -147,6 +147,20 @@ class TestFile:
         reload(pen)
         assert sorted(pen.asks(2)) == ["s1", "s2"], "HUP applies the file"
 
+    @pytest.mark.parametrize(
+        ("words", "wrong"),
+        [
+            ("max x", "'x' is not a number"),
+            ("weight 1 prio -2", "'-2' is not a number"),
+            ("address 1.2.3.4:80 port 80", "bad address '1.2.3.4:80'"),
+        ],
+    )
+    def test_what_is_wrong_about_them_is_said_all_the_same(self, lab, words, wrong):
+        lab.write("pen.cfg", f"server 0 max 3\nserver 0 {words}\n")
+        pen = lab.pen("-F", "pen.cfg", servers=lab.backends(1))
+        assert pen.err.startswith(f"pen: pen.cfg:2: do_cmd: server: {wrong}")
+        assert pen.err.count("\n") == 1
+
     def test_a_log_that_cannot_be(self, lab):
         """It is said; that of the command line stays, and so does pen."""
         lab.write("pen.cfg", "log 127.0.0.1:99999\ntimeout 9\n")
