@@ -155,9 +155,11 @@ def set_listen(pen: Steered, args: list[str]) -> str:
 
 
 def saved_listen(pen: Steered) -> Iterable[str]:
-    """Not all ports of an address, with direct server return: that only the command line can say."""
+    """Not all ports of an address, with direct server return, nor a path that is no word: only the command
+    line can say those."""
     endpoint = pen.options.listen
-    return [f"listen {endpoint}"] if endpoint and (endpoint.path or endpoint.port) else []
+    can_be_said = endpoint and (arguments.is_word(endpoint.path) if endpoint.path else endpoint.port)
+    return [f"listen {endpoint}"] if can_be_said else []
 
 
 def set_log(pen: Steered, args: list[str]) -> str:
@@ -256,11 +258,13 @@ def _server_change(pen: Steered, key: str, value: str) -> Callable[[Server], Non
 
 
 def saved_servers(pen: Steered) -> Iterable[str]:
+    """A path that is no word is left to the command line."""
     for server in pen.selection.servers:
         if server.endpoint:
             where = server.endpoint.path or server.endpoint.host
+            address_words = f"address {where} " if arguments.is_word(where) else ""
             yield (
-                f"server {server.index} acl {server.acl} {f'address {where} ' if where else ''}"
+                f"server {server.index} acl {server.acl} {address_words}"
                 f"port {server.port} max {server.max} hard {server.hard} weight {server.weight} "
                 f"prio {server.prio}"
             )

@@ -200,12 +200,24 @@ def command_line(pen: Steered, path: str) -> str:
         "-F": options.jail.rstrip("/") + path,
     }
     words += [word for option, value in values.items() if value for word in (option, str(value))]
-    words += [str(options.listen)] if options.listen else []
+    words += [str(options.listen), *_typed_servers(pen)] if options.listen else []
     return shlex.join(words)
+
+
+def _typed_servers(pen: Steered) -> list[str]:
+    """The servers up to the last one whose path no command can say.  None, if one before has no address."""
+    servers = pen.selection.servers
+    paths = [server.endpoint.path if server.endpoint else "" for server in servers]
+    count = max((at + 1 for at, path in enumerate(paths) if path and not arguments.is_word(path)), default=0)
+    if not all(server.is_configured for server in servers[:count]):
+        return []
+    specs = [(server.endpoint, server.max, server.hard, server.weight, server.prio) for server in servers]
+    return [_spec(ServerSpec(endpoint, *numbers)) for endpoint, *numbers in specs[:count] if endpoint]
 
 
 def _spec(spec: ServerSpec | None) -> str:
     """A server as the command line takes it."""
     if spec is None:
         return ""
-    return ":".join(str(part) for part in (spec.endpoint, *spec[1:]))
+    endpoint = f"{spec.endpoint.path}:0" if spec.endpoint.path else str(spec.endpoint)
+    return ":".join(str(part) for part in (endpoint, *spec[1:]))

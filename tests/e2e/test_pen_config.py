@@ -501,6 +501,26 @@ class TestWrite:
         assert (again.command("log"), again.command("web_stats")) == ("my pen.log\n", "#1.html\n")
         assert again.err == ""
 
+    def test_servers_whose_sockets_have_blanks_in_their_names(self, lab):
+        a, b = (lab.backend(path=str(lab.directory / name)) for name in ("a", "b b"))
+        pen = lab.pen("-r", servers=[f"{a.path}:0:5", f"{b.path}:0:6:7:8:9"])
+        assert pen.asks(2) == ["s0", "s1"]
+        pen.command(f"server 2 address {a.path} weight 3")
+        before = pen.command("servers")
+        pen.command("write saved.cfg")
+        heading = (lab.directory / "saved.cfg").read_text().splitlines()[0]
+        pen.stop()
+        _, _, *words = shlex.split(heading)
+        again = lab.pen_as_typed(*words, listen=pen.listen, control=os.path.basename(pen.control))
+        assert again.err == ""
+        assert [line.partition(" sx ")[0] for line in again.command("servers").splitlines()] == [
+            line.partition(" sx ")[0] for line in before.splitlines()
+        ]
+        assert again.asks(2) == ["s0", "s1"]
+        reload(again)
+        assert again.err == ""
+        assert again.command("servers").count(b.path) == 1
+
     def test_a_failure_leaves_the_old_one(self, lab):
         disk = lab.directory / "disk"
         disk.mkdir()
