@@ -6,6 +6,7 @@ dot too, and what a hostile zone puts there must not become structure on the way
 A message that is not well formed raises ValueError and nothing else.
 """
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ _POINTER = 0xC0
 _NAME_LIMIT = 255
 _POINTERS = 127  # in one name: it has no more labels, and every useful pointer leads to one
 _CHAIN_LIMIT = 16  # CNAMEs followed: RFC 2317 delegations have one
+_NUMBERS = [b"%c%d" % (len(str(byte)), byte) for byte in range(256)]  # labels of an IPv4 address
+_ODD = re.compile(rb"[^!-~]|[.\\]")  # what no label of a host name has, and what would be taken for structure
 
 
 class Record(NamedTuple):
@@ -51,7 +54,7 @@ class Message(NamedTuple):
 def reverse_name(address: bytes) -> bytes:
     """Under which name the PTR record of a packed address stands (RFC 1035, 3.5; RFC 3596, 2.5)."""
     if len(address) == 4:
-        return wire_name(b".".join(b"%d" % byte for byte in reversed(address)) + b".in-addr.arpa")
+        return b"".join([_NUMBERS[byte] for byte in reversed(address)]) + b"\7in-addr\4arpa\0"
     return b"".join(b"\1" + b"%c" % digit for digit in address.hex()[::-1].encode()) + b"\3ip6\4arpa\0"
 
 
@@ -68,12 +71,13 @@ def text_name(wire: bytes) -> bytes:
     labels = []
     at = 0
     while wire[at]:
-        label = wire[at + 1 : at + 1 + wire[at]]
-        labels.append(
-            b"".join(b"\\%03d" % c if c <= 32 or c >= 127 or c in b".\\" else b"%c" % c for c in label)
-        )
+        labels.append(_ODD.sub(_number, wire[at + 1 : at + 1 + wire[at]]))
         at += 1 + wire[at]
     return b".".join(labels)
+
+
+def _number(odd: re.Match[bytes]) -> bytes:
+    return b"\\%03d" % ord(odd[0])
 
 
 def question(name: bytes, kind: int) -> bytes:
@@ -133,25 +137,26 @@ def _record(data: bytes, at: int) -> tuple[Record | None, int]:
 def _name(data: bytes, at: int) -> tuple[bytes, int]:
     """The uncompressed name at `at`, and where it ends.  Pointers must point back, so they end; and they are
     counted, for thousands in a row, met by thousands of records, would take seconds."""
-    labels = []
-    size, end, floor, pointers = 1, -1, at, 0
+    pieces = []
+    size, end, begin, pointers = 1, -1, at, 0
     while length := data[at]:
         if length >= _POINTER:
             target = (length & ~_POINTER) << 8 | data[at + 1]
             end = at + 2 if end < 0 else end
             pointers += 1
-            if target >= floor:
+            if target >= begin:
                 raise ValueError("a name that points ahead")
             if pointers > _POINTERS:
                 raise ValueError("a name that is too long")
-            at = floor = target
+            pieces.append(data[begin:at])
+            at = begin = target
             continue
         size += 1 + length
-        if length > 63 or size > _NAME_LIMIT or at + 1 + length > len(data):
+        if length > 63 or size > _NAME_LIMIT:
             raise ValueError("a name that is too long")
-        labels.append(data[at : at + 1 + length])
         at += 1 + length
-    return b"".join(labels) + b"\0", at + 1 if end < 0 else end
+    pieces.append(data[begin : at + 1])
+    return b"".join(pieces), at + 1 if end < 0 else end
 
 
 def answers(message: Message, name: bytes, kind: int) -> tuple[list[bytes], int]:

@@ -5,6 +5,7 @@
 Not here: which of the two asks.
 """
 
+import gc
 import os
 import re
 import stat
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SECONDS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?|\.[0-9]{1,6}", re.ASCII)
+
+COLLECTED = 50_000
+"""Objects made before Python looks for such as refer to themselves: nothing that comes with each address
+does, and by default a tenth of the time goes into looking."""
 
 Form = Callable[[bytes, bytes | None, int], bytes | None]
 """What is written for a packed address, its name and expiry; None: what was read."""
@@ -58,6 +63,7 @@ class Naming:
     def run(self) -> int:
         """Until all is written; what was found is kept however it ends.  The exit status."""
         exit_when_told()
+        gc.set_threshold(COLLECTED)
         try:
             with self._progress:
                 status = self._filter.run()

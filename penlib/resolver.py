@@ -17,7 +17,7 @@ import errno
 import os
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from penlib import clock, dnstcp, dnswire, sockets
 from penlib.address import Endpoint, Place, is_ipv6, is_numeric, target
@@ -59,6 +59,9 @@ OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 CONNECTIONS = 100
 """TCP connections at a time, for answers cut short: each takes a descriptor."""
 
+RANDOM_BYTES = 4096
+"""Taken from the kernel at once, for ids."""
+
 UDP_SIZE = 65535
 
 
@@ -92,6 +95,15 @@ def _configured(path: str) -> list[Place]:
     return found or [_place(Endpoint("127.0.0.1", PORT))]  # as resolv.conf(5) says
 
 
+def _random_ids() -> Iterator[int]:
+    """Numbers of 16 bits that nobody can guess; asking the kernel for each would take as long as sending."""
+    while True:
+        yield from memoryview(os.urandom(RANDOM_BYTES)).cast("H")
+
+
+_ids = _random_ids()
+
+
 class _Question:
     """One question, from `ask` to its `done`."""
 
@@ -121,7 +133,7 @@ class _Socket:
 
     def add(self, asked: _Question) -> int:
         """Have a question wait here; its id, which nobody can guess."""
-        while (number := int.from_bytes(os.urandom(2), "big")) in self.waiting:
+        while (number := next(_ids)) in self.waiting:
             pass
         self.waiting[number] = asked
         asked.copies.append((self, number))

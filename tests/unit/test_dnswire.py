@@ -129,6 +129,7 @@ def test_a_damaged_answer_is_an_answer_or_a_value_error(data):
         (b"\3a\nb\0", b"a\\010b"),
         (b"\1\xff\0", b"\\255"),
         (b"\2\\x\0", b"\\092x"),
+        (b"\4 !~\x7f\1-\0", b"\\032!~\\127.-"),
     ],
 )
 def test_names_as_text(wire, text):
