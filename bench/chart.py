@@ -32,7 +32,7 @@ COLOURS = {
     "pen without it": "d",
 }
 """Which of the colours a peer has; the C suite has the first, "a"."""
-LEGEND = "dot: median of the rounds, line: quartiles, tick: target, *: a smaller sample, once"
+LEGEND = "dot: median of the rounds, line: quartiles, tick: target, *: once, perhaps a smaller sample"
 HOLLOW = "haproxy, splicing"
 
 LIGHT = {"back": "#ffffff", "text": "#1f2328", "quiet": "#636c76", "line": "#d8dee4", "less": "#eef7f0"}

@@ -39,8 +39,8 @@ QUANTITIES = {
 
 
 class Entrant(NamedTuple):
-    """A program that does a work.  `sample`: how much less than the others it does, and then only once,
-    because it would take too long; "" if it does all of it."""
+    """A program that does a work.  `sample`: it does so only once, because it would take too long, and this
+    says how much less than the others, or just "once"; "" if it does all of it each round."""
 
     name: str
     measure: Callable[[], Sample]
