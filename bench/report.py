@@ -153,8 +153,10 @@ def here(rounds: int, quick: bool) -> str:
 
 
 def machine() -> str:
-    """Processor, cores, kernel."""
+    """Processor, cores, kernel, and the pace at which TCP sends: what bulk data costs depends on it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0))
-    return f"{models[0] if models else platform.machine()}, {cores} cores; Linux {platform.release()}"
+    tcp = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    processor = models[0] if models else platform.machine()
+    return f"{processor}, {cores} cores; Linux {platform.release()}, TCP {tcp}"
