@@ -60,6 +60,9 @@ class Loop:
         self._later: list[Callable[[], None]] = []
         self._timers: list[Timer] = []
         self._stopped = False
+        self.closing: Callable[[int], None] = self._drop if mechanism == "epoll" else self.forget
+        """As `forget`, for a descriptor closed right away, perhaps before it was ever watched: epoll forgets
+        those by itself."""
 
     def watch(self, fd: int, mask: int, handler: Handler) -> None:
         """Call `handler(fd, ready)` whenever `fd` is ready for something in `mask`, or broken."""
@@ -95,14 +98,10 @@ class Loop:
                 self._poller.unregister(fd)
             self.handlers[fd] = None
 
-    def closing(self, fd: int) -> None:
-        """As `forget`, for a descriptor closed right away, perhaps before it was ever watched: epoll forgets
-        those by itself."""
-        if self.mechanism == "epoll" and fd < len(self.handlers):
+    def _drop(self, fd: int) -> None:
+        if fd < len(self.handlers):
             self._watched[fd] = 0
             self.handlers[fd] = None
-        else:
-            self.forget(fd)
 
     def wanted(self, fd: int) -> int:
         """What is waited for on `fd`; 0 for nothing."""

@@ -131,11 +131,11 @@ class Dialler:
                 self._stall(connection, error)
                 return True
             connection.place += 1
-            if error == 0:
-                self._connected(connection, server)
-                return True
             if error == errno.EINPROGRESS:
                 self._await(connection)
+                return True
+            if error == 0:
+                self._connected(connection, server)
                 return True
         self._server_failed(connection, error)
         return False
@@ -152,11 +152,11 @@ class Dialler:
             error = sock.connect_ex(place.sockaddr)
         except OSError as exc:
             error = exc.errno or errno.EINVAL
-        if error not in (0, errno.EINPROGRESS):
+        if error and error != errno.EINPROGRESS:
             sock.close()
             return error
-        connection.up = sock.fileno()
-        self._relay.add(connection.up, place.family, sock)
+        connection.up = sock.detach()
+        self._relay.add(connection.up, place.family)
         return error
 
     def _set_options(self, sock: RawSocket, place: Place, connection: Connection) -> None:

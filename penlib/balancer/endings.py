@@ -12,7 +12,6 @@ import fcntl
 import os
 import socket
 import struct
-from _socket import socket as RawSocket
 from collections.abc import Callable
 
 from penlib.balancer.pairs import CHUNK, Channel, Pairs, Side
@@ -62,9 +61,10 @@ class Endings:
         side, other = self._sides[fd], self._sides[to]
         idle, other_idle = not (side.out or other.pipe), not (other.out or side.pipe)
         if idle and other_idle and self._is_enough(fd, side, to, other):
-            for one in (fd, to):
-                if self._sides[one].tls:
-                    self._shut(one)
+            if side.tls:
+                self._shut(fd)
+            if other.tls:
+                self._shut(to)
             if side.out or other.out:
                 return True  # the last word of TLS has still to go
             self.close(fd)
@@ -86,8 +86,10 @@ class Endings:
         if side.shut or (side.tls and not self._say_end(fd, side, side.tls)):
             return
         side.shut = True
-        with contextlib.suppress(OSError):  # it is gone altogether: that is met when reading
-            RawSocket.shutdown(self._pairs.sock(fd), socket.SHUT_WR)
+        try:  # `suppress` would cost as much as a wait for events, with every connection
+            self._pairs.sock(fd).shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it is gone altogether: that is met when reading
 
     def _say_end(self, fd: int, side: Side, tls: Channel) -> bool:
         """End TLS towards `fd`.  Answers whether that is said; else it waits to be written, like data."""
@@ -156,7 +158,7 @@ class Endings:
         self._drop_waiting(fd)
         self._loop.want(fd, 0)
         with contextlib.suppress(OSError):  # a reset socket is closed already, one that broke TLS is not
-            RawSocket.shutdown(self._pairs.sock(fd), socket.SHUT_RDWR)
+            self._pairs.sock(fd).shutdown(socket.SHUT_RDWR)
         if self._pairs.waiting(to):
             self._loop.watch(to, WRITE, self._pairs.flusher)
         else:
@@ -180,18 +182,21 @@ class Endings:
 
     def close(self, fd: int) -> None:
         """Close the pair of `fd`, or `fd` alone if it is not joined, whatever still waits."""
-        both = [one for one in (self._peer[fd], fd) if one >= 0]
-        for one in both:
-            side = self._sides[one]
-            if side.tls and not side.out:
-                self._shut(one)
-        for one in both:
-            side = self._sides[one]
-            if not side.ended:
-                _discard_input(one)
-            if side.tap:
-                side.tap.finish()
+        to = self._peer[fd]
+        if to >= 0:
+            self._take_leave(to)
+        self._take_leave(fd)
         self._pairs.close_both(fd)
+
+    def _take_leave(self, fd: int) -> None:
+        """What is due before `fd` is closed."""
+        side = self._sides[fd]
+        if side.tls and not side.out:
+            self._shut(fd)
+        if not side.ended:
+            _discard_input(fd)
+        if side.tap:
+            side.tap.finish()
 
 
 def _unsent(fd: int) -> int:

@@ -79,13 +79,12 @@ class Side:
     """
 
     __slots__ = (
-        "broken", "ended", "family", "leaving", "out", "owner", "paused", "pipe", "reader", "shut", "sock",
-        "tap", "tls",
+        "broken", "ended", "family", "leaving", "out", "owner", "paused", "pipe", "reader", "shut", "tap",
+        "tls",
     )  # fmt: skip
 
-    def __init__(self, family: int, sock: RawSocket | None) -> None:
+    def __init__(self, family: int) -> None:
         self.family = family
-        self.sock = sock
         self.tls: Channel | None = None
         self.owner: Owner | None = None
         self.reader: Handler | None = None
@@ -106,7 +105,20 @@ class Side:
         """Its tap does not want more just now."""
 
 
-NOBODY = Side(socket.AF_UNSPEC, None)
+class Handle(RawSocket):
+    """The methods of a socket, for whatever descriptor has its number now.
+
+    It owns nothing, so it can stay for the next one that gets the number: making one costs more than most
+    system calls, and asks the kernel for the address (getsockname), though nobody wants to know it.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        """Other than a socket, close nothing."""
+
+
+NOBODY = Side(socket.AF_UNSPEC)
 """The side of a descriptor that is not ours."""
 
 
@@ -119,11 +131,13 @@ class Pairs:
         self.moved: list[int] = []
         """Bytes read from each descriptor."""
         self.sides: list[Side] = []
+        self._handles: dict[int, Handle] = {}
+        """Made when first needed, and kept."""
         self.flusher: Handler
         """Handler of a side to which something waits to be written (backlog)."""
 
-    def add(self, fd: int, family: int, sock: RawSocket | None = None) -> None:
-        """Take charge of a connected or connecting descriptor; `sock`, if there is one, owns it."""
+    def add(self, fd: int, family: int) -> None:
+        """Take charge of a connected or connecting descriptor."""
         if fd >= len(self.peer):
             room = 2 * fd + 64 - len(self.peer)
             self.peer += [-1] * room
@@ -131,21 +145,18 @@ class Pairs:
             self.sides += [NOBODY] * room
         self.peer[fd] = -1
         self.moved[fd] = 0
-        self.sides[fd] = Side(family, sock)
+        self.sides[fd] = Side(family)
 
     def secure(self, fd: int, channel: Channel) -> None:
         """From now on read and write `fd`, which is not joined yet, through TLS."""
-        side = self.sides[fd]
-        if side.sock:
-            side.sock.detach()
-        side.tls, side.sock = channel, channel.sock
+        self.sides[fd].tls = channel
 
     def sock(self, fd: int) -> RawSocket:
-        """A socket object for `fd`, for the calls that need one; it owns the descriptor."""
-        side = self.sides[fd]
-        if side.sock is None:
-            side.sock = RawSocket(side.family, socket.SOCK_STREAM, 0, fileno=fd)
-        return side.sock
+        """A socket object for the calls on `fd` that need one."""
+        handle = self._handles.get(fd)
+        if handle is None:
+            handle = self._handles[fd] = Handle(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+        return handle
 
     def owner(self, fd: int) -> Owner | None:
         """Who joined `fd`."""
@@ -186,7 +197,7 @@ class Pairs:
             side.pipe.close()
         self.sides[fd] = NOBODY
         self.loop.closing(fd)
-        if side.sock:
-            side.sock.close()
+        if side.tls:
+            side.tls.sock.close()
         else:
             os.close(fd)

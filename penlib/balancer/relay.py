@@ -17,7 +17,6 @@ data (bulk); who is joined with whom (tcp), what the bytes mean (taps: most of t
 import contextlib
 import os
 import socket
-from _socket import socket as RawSocket
 from collections.abc import Callable
 
 from penlib.balancer.backlog import Backlog
@@ -91,7 +90,7 @@ class Relay(Pairs):
         with contextlib.suppress(OSError):
             if side.tls:
                 os.write(fd, side.tls.end())
-            RawSocket.shutdown(self.sock(fd), socket.SHUT_WR)
+            self.sock(fd).shutdown(socket.SHUT_WR)
 
         def read_away(fd: int, mask: int) -> None:
             try:
@@ -107,8 +106,9 @@ class Relay(Pairs):
 
     def join(self, a: int, b: int, owner: Owner, taps: tuple[Tap | None, Tap | None] = (None, None)) -> None:
         """Relay between `a` and `b`, looked at by `taps`, until both have ended or `close`."""
-        self._read_from(a, b, owner, *taps)
-        self._read_from(b, a, owner, taps[1], taps[0])
+        tap, other = taps
+        self._read_from(a, b, owner, tap, other)
+        self._read_from(b, a, owner, other, tap)
 
     def _read_from(self, fd: int, to: int, owner: Owner, tap: Tap | None, other: Tap | None) -> None:
         self.peer[fd] = to

@@ -11,7 +11,6 @@ Not here: accepting (acceptor), which server (selection), reaching it (dial), th
 """
 
 import socket
-from _socket import socket as RawSocket
 from collections import deque
 from typing import Any
 
@@ -177,7 +176,7 @@ class Tcp:
         """The client has sent its first bytes, which stay where they are, or has ended."""
         self.loop.want(connection.down, 0)
         try:
-            spoke = bool(RawSocket.recv(self.relay.sock(connection.down), 1, socket.MSG_PEEK))
+            spoke = bool(self.relay.sock(connection.down).recv(1, socket.MSG_PEEK))
         except OSError:
             spoke = False
         if spoke:

@@ -1,5 +1,6 @@
 """The relay between sockets of this process: what nobody could see from outside."""
 
+import gc
 import os
 import socket
 
@@ -55,6 +56,33 @@ def run(loop):
     """What there is to do now."""
     loop.after(0.02, loop.stop)
     loop.run()
+
+
+def test_a_number_that_is_used_again():
+    """The object by which pen shuts a descriptor serves the next one of that number, and owns none."""
+    loop = Loop()
+    relay = Relay(loop)
+    numbers = []
+    for _ in range(2):
+        client, server, fds = sides(relay)
+        numbers.append(fds)
+        relay.join(*fds, Owner())
+        server.shutdown(socket.SHUT_WR)
+        run(loop)
+        assert client.recv(1) == b""
+        client.close()
+        run(loop)
+        assert server.recv(1) == b""
+        server.close()
+    assert numbers[0] == numbers[1]
+    client, server, fds = sides(relay)
+    assert fds == numbers[0]
+    del relay, loop
+    gc.collect()
+    for fd in fds:
+        os.close(fd)
+    client.close()
+    server.close()
 
 
 class Stuck:
