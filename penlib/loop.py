@@ -16,7 +16,9 @@ from collections.abc import Callable
 
 from penlib import clock
 
-READ = 0x001
+END = getattr(select, "EPOLLRDHUP", 0)
+"""The other side will send nothing more; told with READ, where the system tells it."""
+READ = 0x001 | END
 WRITE = 0x004
 ERROR = 0x008 | 0x010
 """EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP; poll(2) has the same numbers on Linux."""
@@ -221,7 +223,7 @@ class _Select:
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         readable, writable, _ = select.select(self._reading, self._writing, (), timeout)
-        ready = dict.fromkeys(readable, READ)
+        ready = dict.fromkeys(readable, READ & ~END)
         for fd in writable:
             ready[fd] = ready.get(fd, 0) | WRITE
         return list(ready.items())

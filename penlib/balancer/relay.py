@@ -24,7 +24,7 @@ from penlib.balancer.bulk import Bulk
 from penlib.balancer.endings import Endings
 from penlib.balancer.pairs import CHUNK, RECORD, Owner, Pairs, Side, Tap
 from penlib.balancer.pipes import Pipes
-from penlib.loop import READ, WRITE, Handler, Loop
+from penlib.loop import END, READ, WRITE, Handler, Loop
 
 
 class Relay(Pairs):
@@ -57,6 +57,9 @@ class Relay(Pairs):
             to = peer[fd]
             size = len(data)
             moved[fd] += size
+            if mask & END and size < CHUNK:
+                self._pass_on_last(fd, data)
+                return
             try:
                 written = write(to, data)
             except BlockingIOError:
@@ -182,6 +185,31 @@ class Relay(Pairs):
         if side.tls:
             return self._copy_records
         return self._copy_tapped if side.tap or self.sides[self.peer[fd]].tls else self._copy
+
+    def _pass_on_last(self, fd: int, data: bytes) -> None:
+        """Pass on what `fd`, whose end is in sight, has sent.  If nothing but the end is left, it goes with
+        the data in one packet: a second one would cost pen, and who gets it, as much as the data."""
+        side, to = self.sides[fd], self.peer[fd]
+        after: Callable[[int], object] | None = None
+        flags = 0
+        try:  # a short read need not have been the last one: it stops before urgent data
+            if not self.sock(fd).recv(1, socket.MSG_PEEK):
+                after, flags = self._endings.end, 0 if side.broken else socket.MSG_MORE
+        except BlockingIOError:
+            pass
+        except OSError:
+            after = self._endings.reset
+        try:
+            written = self.sock(to).send(data, flags)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self._endings.break_off(to)
+            return
+        if written < len(data):
+            self._backlog.hold(fd, to, memoryview(data)[written:])
+        if after and self.sides[fd] is side:
+            after(fd)
 
     def _copy_tapped(self, fd: int, mask: int) -> None:
         """As `copy`, for a side that is looked at, never spliced as long as the tap wants the bytes; and for

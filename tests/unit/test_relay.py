@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import struct
 
 import pytest
 
@@ -56,6 +57,97 @@ def run(loop):
     """What there is to do now."""
     loop.after(0.02, loop.stop)
     loop.run()
+
+
+SEGS_IN = 140
+"""Where TCP_INFO has the count of segments that came, linux/tcp.h."""
+
+
+def tcp_sides(relay):
+    """As `sides`, by TCP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        down = listener.accept()[0]
+        server = socket.create_connection(listener.getsockname())
+        up = listener.accept()[0]
+    fds = down.detach(), up.detach()
+    for fd in fds:
+        os.set_blocking(fd, False)
+        relay.add(fd, socket.AF_INET)
+    return client, server, fds
+
+
+class TestTheEndIsInSight:
+    """Data and end are both there when pen looks."""
+
+    def packets(self, sock):
+        """How many have come."""
+        return struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 200), SEGS_IN)[0]
+
+    def test_they_go_on_in_one_packet(self):
+        loop = Loop()
+        relay = Relay(loop)
+        client, server, fds = tcp_sides(relay)
+        relay.join(*fds, Owner())
+        before = self.packets(client)
+        server.send(b"answer")
+        server.close()
+        run(loop)
+        assert self.packets(client) == before + 1
+        assert client.recv(100) == b"answer"
+        assert client.recv(1) == b""
+        relay.close(fds[0])
+        client.close()
+
+    def test_urgent_data_between(self):
+        """A read stops there, whatever comes behind."""
+        loop = Loop()
+        relay = Relay(loop)
+        client, server, fds = tcp_sides(relay)
+        relay.join(*fds, Owner())
+        server.send(b"one")
+        server.send(b"!", socket.MSG_OOB)
+        server.send(b"two")
+        server.close()
+        run(loop)
+        assert b"".join(iter(lambda: client.recv(100), b"")) == b"onetwo"
+        relay.close(fds[0])
+        client.close()
+
+    def test_the_other_side_does_not_take_it_yet(self):
+        loop = Loop()
+        relay = Relay(loop)
+        client, server, fds = tcp_sides(relay)
+        with socket.socket(fileno=os.dup(fds[0])) as down:
+            filled = pour(down)
+        relay.join(*fds, Owner())
+        server.send(b"answer")
+        server.close()
+        run(loop)
+        assert relay.waiting(fds[0])
+        got = client.recv(len(filled), socket.MSG_WAITALL)
+        run(loop)
+        assert got == filled
+        assert b"".join(iter(lambda: client.recv(100), b"")) == b"answer"
+        relay.close(fds[0])
+        client.close()
+
+    def test_it_is_a_reset(self):
+        """Of a Unix socket that is closed before all was read: not only what it has sent has ended."""
+        loop = Loop()
+        relay = Relay(loop)
+        client, server, fds = sides(relay)
+        ended = []
+        owner = Owner()
+        owner.ended = lambda: ended.append(True)
+        relay.join(*fds, owner)
+        os.write(fds[1], b"never read")
+        server.send(b"answer")
+        server.close()
+        run(loop)
+        assert client.recv(100) == b"answer"
+        assert ended
+        client.close()
 
 
 def test_a_number_that_is_used_again():
