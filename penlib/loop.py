@@ -59,6 +59,7 @@ class Loop:
         self.on_fault: Callable[[int, Exception], None] = _raise
         self._poller = MECHANISMS[mechanism]()
         self._watched: list[int] = [0] * 64
+        self._hiding: set[int] = set()
         self._later: list[Callable[[], None]] = []
         self._timers: list[Timer] = []
         self._stopped = False
@@ -94,13 +95,23 @@ class Loop:
 
     def forget(self, fd: int) -> None:
         """Stop watching `fd`, which is about to be closed or handed on."""
+        self._hiding.discard(fd)
         if fd < len(self.handlers):
             if self._watched[fd]:
                 self._watched[fd] = 0
                 self._poller.unregister(fd)
             self.handlers[fd] = None
 
+    def hides(self, fd: int, hides: bool) -> None:
+        """Say whether bytes of a watched `fd` have been read from the kernel, but not yet by its handler: no
+        poller sees them, and as long as there are any, `fd` counts as readable."""
+        if hides:
+            self._hiding.add(fd)
+        else:
+            self._hiding.discard(fd)
+
     def _drop(self, fd: int) -> None:
+        self._hiding.discard(fd)
         if fd < len(self.handlers):
             self._watched[fd] = 0
             self.handlers[fd] = None
@@ -126,14 +137,14 @@ class Loop:
     def run(self) -> None:
         """Run until `stop`."""
         self._stopped = False
-        handlers, wait = self.handlers, self._poller.poll
+        handlers, hiding, wait = self.handlers, self._hiding, self._poller.poll
         while not self._stopped:
             fd = -1
             try:
                 if self._later:
                     self._run_later()
                 timeout = self._run_timers() if self._timers else None
-                for fd, mask in wait(timeout):
+                for fd, mask in self._wait_hiding(timeout) if hiding else wait(timeout):
                     handler = handlers[fd]
                     if handler is not None:
                         handler(fd, mask)
@@ -142,6 +153,14 @@ class Loop:
             except Exception as exc:
                 self.on_fault(fd, exc)
         self._run_later()
+
+    def _wait_hiding(self, timeout: float | None) -> list[tuple[int, int]]:
+        """As the poller's `poll`, when some hide bytes from it."""
+        readable = [fd for fd in self._hiding if self._watched[fd] & READ]
+        ready = dict(self._poller.poll(0 if readable else timeout))
+        for fd in readable:
+            ready[fd] = ready.get(fd, 0) | READ
+        return list(ready.items())
 
     def _run_later(self) -> None:
         while self._later:
