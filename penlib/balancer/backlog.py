@@ -24,8 +24,9 @@ class Backlog:
         self._pipes = pipes
         pairs.flusher = self._flush_and_read
 
-    def give(self, fd: int, data: bytes) -> None:
-        """Write `data` to a joined `fd` as if its peer had sent it."""
+    def give(self, fd: int, data: bytes | memoryview) -> None:
+        """Write `data` to a joined `fd` as if its peer had sent it.  A view is not kept: what it shows may
+        change."""
         side = self._sides[fd]
         if side.out:
             side.out = memoryview(bytes(side.out) + data)
@@ -38,7 +39,8 @@ class Backlog:
             self._endings.break_off(fd)
             return
         if written < len(data):
-            self.hold(self._peer[fd], fd, memoryview(data)[written:])
+            kept = data if isinstance(data, bytes) else bytes(data)
+            self.hold(self._peer[fd], fd, memoryview(kept)[written:])
 
     def drain(self, fd: int) -> bool:
         """Write to fd's peer what fd's pipe holds.  Answers whether all of it went."""

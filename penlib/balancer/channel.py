@@ -3,13 +3,15 @@
 Over the socket itself, not memory BIOs: those cost half as much CPU again.  And by the object behind an
 `ssl.SSLSocket` (`_wrap_socket`, the same from Python 3.2 to 3.14), not by that: it asks the kernel who the
 client is, and if that has gone meanwhile it closes the descriptor, which is not its own.  A read takes one
-record whole (RFC 8446 section 5.1: at most 16 KiB), and OpenSSL, which is not told to read ahead, takes no
-byte more from the kernel.  So nothing is ever left decrypted where a level-triggered loop does not see it.
+record whole (RFC 8446 section 5.1: at most 16 KiB), and OpenSSL takes no byte more from the kernel.  So
+nothing is ever left where a level-triggered loop does not see it, unless the channel has said so (`more`): it
+reads ahead while bulk data comes.
 
 Not here: certificates and what is allowed (tls); who reads and writes when (handshakes, relay).
 """
 
 import contextlib
+import errno
 import os
 import socket
 from _socket import socket as RawSocket
@@ -18,7 +20,8 @@ from ssl import SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 from typing import Any, Protocol
 
 from penlib.balancer.onerecord import one_record_a_read
-from penlib.balancer.pairs import RECORD
+from penlib.balancer.pairs import CHUNK, RECORD
+from penlib.balancer.readahead import ReadAhead, read_ahead
 from penlib.loop import READ, WRITE
 
 
@@ -61,8 +64,8 @@ class Tls(Protocol):
     def do_handshake(self) -> None:
         """Go on with it."""
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, of one record."""
+    def read(self, size: int, room: memoryview, /) -> int:
+        """Read at most `size` bytes, of one record, into `room`; answers how many."""
 
     def write(self, data: bytes | memoryview, /) -> int:
         """Write some of it; answers how much."""
@@ -74,7 +77,7 @@ class Tls(Protocol):
 class Channel:
     """TLS by the standard library.  Errors are OSErrors; those of TLS itself are ssl.SSLErrors, which are."""
 
-    __slots__ = ("_aside", "_ended", "_established", "_fd", "_tls", "sock", "stuck")
+    __slots__ = ("_ahead", "_aside", "_ended", "_established", "_fd", "_tls", "sock", "stuck")
 
     def __init__(self, context: Any, fd: int, family: int, aside: Aside) -> None:
         """Owns `fd`, unless it raises OSError."""
@@ -92,6 +95,9 @@ class Channel:
         self._fd = fd
         self._aside = aside
         self._established = self._ended = False
+        self._ahead: ReadAhead | None = None
+
+    _read_ahead = staticmethod(read_ahead)
 
     @staticmethod
     def _over(sock: socket.socket, context: Any) -> Tls:
@@ -113,21 +119,44 @@ class Channel:
         self._established = True
         return 0
 
-    def read(self) -> bytes:
-        """What one record holds; empty at the end.  Raises BlockingIOError if none is complete, OSError.
+    def read(self, room: memoryview) -> int:
+        """Read what one record holds into `room`, which is RECORD bytes long; answers how much, 0 at the end.
+        Raises BlockingIOError if none is complete, OSError.
 
         An end without close_notify is an end (OP_IGNORE_UNEXPECTED_EOF): many a client ends like that.  What
         older Pythons call an SSLEOFError is a reset then.
         """
+        if self._ahead:
+            self._ahead.begin()
         try:
-            return self._tls.read(RECORD)
+            size = self._tls.read(RECORD, room)
         except SSLWantReadError:
             raise BlockingIOError from None
         except SSLWantWriteError:
             self.stuck = True
             raise BlockingIOError from None
         except SSLZeroReturnError:
-            return b""
+            size = 0
+        if not size and self._ahead and self._ahead.cut_off():
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return size
+
+    def more(self, size: int) -> bool:
+        """To be asked after one or more reads, which brought `size` bytes.  Answers whether more has come
+        that only reading on, and no poller, would find.
+
+        It reads ahead once a full CHUNK has come, until less than a record does.
+        """
+        if not self._ahead:
+            if size == CHUNK:
+                self._ahead = self._read_ahead(self._tls)
+            return False
+        if self._ahead.held():
+            return True
+        self._ahead.end()
+        if size < RECORD:
+            self._ahead = None
+        return False
 
     def write(self, data: bytes | memoryview) -> int:
         """Write some of `data`; answers how much.  What is left has to be written next, perhaps with more
@@ -150,4 +179,5 @@ class Channel:
         if not self._established or self._ended:
             return b""
         self._ended = True
-        return self._aside.caught(self._fd, self._tls.shutdown)
+        with self._ahead.put_by() if self._ahead else contextlib.nullcontext():
+            return self._aside.caught(self._fd, self._tls.shutdown)

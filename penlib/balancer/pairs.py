@@ -54,8 +54,12 @@ class Channel(Protocol):
     """The last read raised BlockingIOError because something must be written first; who has waited for that
     sets it to False."""
 
-    def read(self) -> bytes:
-        """As os.read; at most RECORD bytes, and nothing that could be read is left inside."""
+    def read(self, room: memoryview) -> int:
+        """Read into `room`, of RECORD bytes; answers how many came, 0 at the end.  Raises as os.read."""
+
+    def more(self, size: int) -> bool:
+        """To be asked after one or more reads, which brought `size` bytes.  Answers whether more has come
+        that only reading on, and no poller, would find."""
 
     def write(self, data: bytes | memoryview) -> int:
         """As os.write; what it did not take must come again first."""

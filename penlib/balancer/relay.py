@@ -38,6 +38,9 @@ class Relay(Pairs):
         self._backlog = Backlog(self, self._endings, self.pipes)
         self._bulk = Bulk(self, self._endings, self._backlog, self.pipes, self._reader)
         self._copy = self._make_copy()
+        self._plain = memoryview(bytearray(CHUNK))
+        """What has just been decrypted, of whichever side."""
+        self._rooms = [self._plain[start : start + RECORD] for start in range(0, CHUNK, RECORD)]
 
     def _make_copy(self) -> Handler:
         """The hot function, as a closure: its names are found without looking into any object."""
@@ -79,7 +82,9 @@ class Relay(Pairs):
     def read(self, fd: int) -> bytes:
         """What has come from `fd`; empty at its end.  Raises BlockingIOError, OSError."""
         tls = self.sides[fd].tls
-        return tls.read() if tls else os.read(fd, CHUNK)
+        if not tls:
+            return os.read(fd, CHUNK)
+        return bytes(self._plain[: tls.read(self._rooms[0])])
 
     def write(self, fd: int, data: bytes) -> int:
         """Write some of `data` to `fd`; answers how much.  Raises BlockingIOError, OSError."""
@@ -90,6 +95,7 @@ class Relay(Pairs):
         """Tell an `fd` that is not joined that nothing more comes, and read away what it still sends: a close
         with unread input is a reset, which destroys what is on its way.  `gone` is called at its end."""
         side = self.sides[fd]
+        self.loop.hides(fd, False)
         with contextlib.suppress(OSError):
             if side.tls:
                 os.write(fd, side.tls.end())
@@ -228,26 +234,27 @@ class Relay(Pairs):
 
     def _copy_records(self, fd: int, mask: int) -> None:
         """As `_copy_tapped`, for a side that speaks TLS.  After a full record there is usually more: up to a
-        chunk of them goes in one write."""
+        chunk of them goes in one write.  All are decrypted into the same place: that costs least."""
         side = self.sides[fd]
         tls = side.tls
         assert tls
-        records: list[bytes] = []
+        total = 0
         after: Callable[[int], object] | None = None
         try:
-            while record := tls.read():
-                records.append(record)
-                if len(record) < RECORD or len(records) == CHUNK // RECORD:
+            for room in self._rooms:
+                size = tls.read(room)
+                total += size
+                if size < RECORD:
+                    after = None if size else self._endings.end
                     break
-            else:
-                after = self._endings.end
         except BlockingIOError:
             if tls.stuck:
                 after = self._await_writable
         except OSError:
             after = self._endings.reset
-        if records:
-            self._pass_on(fd, side, b"".join(records))
+        self.loop.hides(fd, tls.more(total))
+        if total:
+            self._pass_on(fd, side, self._plain[:total])
         if after and self.sides[fd] is side:
             after(fd)
 
@@ -255,12 +262,12 @@ class Relay(Pairs):
         """TLS can't read on before it has written something, which `fd` does not take now."""
         self.loop.watch(fd, WRITE, self.flusher)
 
-    def _pass_on(self, fd: int, side: Side, data: bytes) -> None:
+    def _pass_on(self, fd: int, side: Side, data: bytes | memoryview) -> None:
         """Pass on what `fd` has sent, as its tap wants it."""
         size = len(data)
         self.moved[fd] += size
         if side.tap:
-            data = side.tap.feed(data)
+            data = side.tap.feed(bytes(data))
         if data:
             self._backlog.give(self.peer[fd], data)
         if size == CHUNK and self.sides[fd] is side and not side.broken:

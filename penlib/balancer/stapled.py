@@ -63,6 +63,10 @@ class Stapled(Channel):
     __slots__ = ()
 
     @staticmethod
+    def _read_ahead(connection: object) -> None:
+        """Not for these."""
+
+    @staticmethod
     def _over(sock: socket.socket, context: SSL.Context) -> Tls:
         return _Translated(sock, context)
 
@@ -83,9 +87,9 @@ class _Translated:
         with _translated():
             self._connection.do_handshake()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, room: memoryview) -> int:
         with _translated():
-            return self._connection.recv(size)
+            return self._connection.recv_into(room, size)
 
     def write(self, data: bytes | memoryview) -> int:
         with _translated():

@@ -414,8 +414,9 @@ def test_versions_of_a_client_that_can_both(lab, pen):
     assert isinstance(client.socket, ssl.SSLSocket)
 
 
+@pytest.mark.parametrize("size", [1, 1 << 18], ids=["", "after bulk data"])
 @pytest.mark.parametrize("stapled", [False, True], ids=["", "stapled"])
-def test_a_client_that_only_updates_its_keys_keeps_nobody_waiting(lab, ca, stapled):
+def test_a_client_that_only_updates_its_keys_keeps_nobody_waiting(lab, ca, stapled, size):
     """They come faster than pen can work them off, so a read that goes on while there are any has no end."""
     made = ca.issue("localhost")
     (lab.directory / "x.ocsp").write_bytes(ca.staple(made) if stapled else b"")
@@ -424,7 +425,7 @@ def test_a_client_that_only_updates_its_keys_keeps_nobody_waiting(lab, ca, stapl
     floods = []
     try:
         for _ in range(3):
-            words = [sys.executable, keyupdates.__file__, pen.address[0], str(pen.address[1])]
+            words = [sys.executable, keyupdates.__file__, *map(str, (*pen.address, size))]
             floods.append(subprocess.Popen(words, stdout=subprocess.PIPE))
             assert floods[-1].stdout.readline() == b"begun\n"
         for _ in range(10):

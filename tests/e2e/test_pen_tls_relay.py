@@ -1,16 +1,18 @@
 """What goes through TLS comes out the same: every byte, in order, both ways, and so do the ends."""
 
+import contextlib
 import hashlib
+import itertools
 import random
 import socket
 import ssl
 import threading
 
 import pytest
-from support.backend import CHUNK, echo, keep, reset, silent
+from support.backend import CHUNK, echo, http, keep, reset, silent
 from support.process import cpu_seconds, rss
 from support.programs import needs
-from support.tls import TlsClient, context
+from support.tls import SlowClient, TlsClient, context
 from support.waiting import stays, wait_until
 
 pytestmark = needs("openssl")
@@ -149,6 +151,25 @@ class TestBulk:
         client.exchange(BODY, self.SIZE, heard.update)
         assert heard.hexdigest() == hashlib.sha256(BODY * 100).hexdigest()
 
+    def test_all_that_a_client_says_in_one_piece(self, lab, ca):
+        """The end of the handshake, bulk data, records of all sizes, close_notify."""
+        server = lab.backend(keep)
+        pen = lab.pen("-E", ca.issue("x").both, servers=[server])
+        client = pen.client()
+        slow = SlowClient(client)
+        client.send(slow.hello())
+        said = slow.last()
+        sizes = [*[16384] * 20, *range(1, 400), *[16384] * 9, 5, 16383, 1]
+        for end, size in zip(itertools.accumulate(sizes), sizes, strict=True):
+            slow.tls.write(BODY[end - size : end])
+        with contextlib.suppress(ssl.SSLWantReadError):
+            slow.tls.unwrap()
+        client.send(said + slow.outgoing.read())
+        wait_until(lambda: len(server.received) >= sum(sizes))
+        assert server.received == BODY[: sum(sizes)]
+        slow.incoming.write(client.rest())
+        assert slow.tls.read(10) == b"s0\n"
+
     @pytest.mark.parametrize("size", [1, 16383, 16384, 16385, 65536, 65537, 200_000])
     def test_sizes_around_those_of_records_and_reads(self, lab, ca, size):
         pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend(echo)])
@@ -196,6 +217,36 @@ class TestBackpressure:
         sender.join()
         assert client.shut().rest() == b"done"
         assert heard.hexdigest() == hashlib.sha256(BODY * 32).hexdigest()
+
+
+def test_an_upload_leaves_nothing_behind_in_memory(lab, ca):
+    """A client that is idle again costs as little as one that has sent nothing."""
+    sizes = (65536, 100_000, 131_072, 131_073)
+    pen = lab.pen("-E", ca.issue("x").both, servers=[lab.backend(echo)])
+    clients = [lab.closing(TlsClient(pen.address)) for _ in range(100)]
+    for client in clients[:8]:
+        client.exchange(BODY, sizes[-1], lambda data: None)  # what all share is there now
+    before = rss(pen.pid)
+    for size in sizes:
+        for client in clients:
+            client.exchange(BODY, size, lambda data: None)
+    assert rss(pen.pid) - before < 100 * 20_000
+
+
+def test_a_client_that_is_refused_amid_bulk_data(lab, ca):
+    """What it still sends is read away, and pen sleeps when there is nothing more."""
+    server = lab.backend(http)
+    pen = lab.pen("-H", "-E", ca.issue("x").both, servers=[server])
+    client = lab.closing(TlsClient(pen.address))
+    body = BODY[:900_000]
+    client.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    assert client.response() == "s0"
+    assert server.received == body
+    client.send(b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n" + BODY)
+    assert client.rest().startswith(b"HTTP/1.1 400 ")
+    used = cpu_seconds(pen.pid)
+    stays(lambda: pen.alive, 0.5)
+    assert cpu_seconds(pen.pid) - used < 0.2
 
 
 def test_idle_ones_are_closed_with_close_notify(lab, ca):

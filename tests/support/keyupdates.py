@@ -1,8 +1,8 @@
 """A program: a TLS client that sends nothing but key updates, as fast as it can, until it is ended.
 
-    python keyupdates.py HOST PORT
+    python keyupdates.py HOST PORT SIZE
 
-It says `begun` once it is connected and has sent its first byte of data.  In ctypes: no library for Python
+It says `begun` once it is connected and has sent its data, of SIZE bytes.  In ctypes: no library for Python
 has the call.
 """
 
@@ -32,7 +32,8 @@ def main() -> None:
     sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
     tls = openssl.SSL_new(openssl.SSL_CTX_new(openssl.TLS_client_method()))
     openssl.SSL_set_fd(tls, sock.fileno())
-    if openssl.SSL_connect(tls) != 1 or openssl.SSL_write(tls, b"!", 1) != 1:
+    size = int(sys.argv[3])
+    if openssl.SSL_connect(tls) != 1 or openssl.SSL_write(tls, bytes(size), size) != size:
         sys.exit("no TLS")
     print("begun", flush=True)
     while openssl.SSL_key_update(tls, UPDATE_NOT_REQUESTED) == 1 and openssl.SSL_do_handshake(tls) == 1:
