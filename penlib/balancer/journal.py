@@ -13,14 +13,14 @@ from collections import deque
 from typing import Protocol
 
 from penlib import clock, records
-from penlib.address import Endpoint
+from penlib.address import Endpoint, Place
 from penlib.balancer.endpoints import penlogd_of
 from penlib.balancer.pairs import ALL
 from penlib.dns import Answer, Lookups
-from penlib.errors import PenError, failed, reason
+from penlib.errors import PenError, reason
 from penlib.http import RequestLines
 from penlib.logfile import LogFile
-from penlib.loop import Loop
+from penlib.loop import Loop, Timer
 from penlib.report import Reporter
 
 BACKLOG_DATAGRAMS = 1000
@@ -28,6 +28,10 @@ BACKLOG_DATAGRAMS = 1000
 
 LOOKUP_RETRY = 5.0
 """Seconds between attempts to resolve penlogd's name."""
+
+DOUBT = 2.0
+"""Seconds without a refusal after which records are taken to arrive again.  The kernel of a host without a
+penlogd sends no more than one refusal a second, see icmp_ratelimit in icmp(7)."""
 
 
 class Target(Protocol):
@@ -117,7 +121,10 @@ class FileTarget:
 
 
 class DatagramTarget:
-    """A penlogd.  Records are sent at once, so that they are there before the web server's line."""
+    """A penlogd.  Records are sent at once, so that they are there before the web server's own line.
+
+    UDP tells of a refusal late: the send after the one that was refused fails, and has sent nothing.
+    """
 
     def __init__(
         self, endpoint: Endpoint, name: str, loop: Loop, lookups: Lookups, reporter: Reporter
@@ -127,38 +134,55 @@ class DatagramTarget:
         self._loop = loop
         self._lookups = lookups
         self._reporter = reporter
+        self._places: deque[Place] = deque()
         self._socket: socket.socket | None = None
         self._waiting: deque[bytes] = deque(maxlen=BACKLOG_DATAGRAMS)
         self._failing = False
+        self._doubted_until = 0.0  # monotonic: before that a send without an error does not say much
         self._lost = 0
+        self._looking_up = False
+        self._retry: Timer | None = None
         self._closed = False
         self.reopen()
 
     def reopen(self) -> None:
-        if not self._closed:
+        if self._retry:
+            self._retry.cancel()
+        if not self._closed and not self._looking_up:
+            self._looking_up = True
             self._lookups.lookup(self._endpoint, self._resolved, socket.SOCK_DGRAM)
 
     def _resolved(self, answer: Answer) -> None:
+        self._looking_up = False
         if self._closed:
             return
         try:
             if isinstance(answer, PenError):
                 raise answer
-            sock = socket.socket(answer[0].family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            try:
-                sock.connect(answer[0].sockaddr)
-            except OSError as exc:
-                sock.close()
-                raise failed(self._name, exc) from exc
+            self._places = deque(answer)
+            self._connect()
         except PenError as exc:
             self._fail(str(exc))
-            self._loop.after(LOOKUP_RETRY, self.reopen)
+            self._retry = self._loop.after(LOOKUP_RETRY, self.reopen)
             return
-        if self._socket:
-            self._socket.close()
-        self._socket = sock
         while self._waiting:
             self._send(self._waiting.popleft())
+
+    def _connect(self) -> None:
+        """Have a socket to the first of the places that lets us.  Raises PenError; the old socket stays."""
+        why = ""
+        for place in list(self._places):
+            try:
+                sock = _connected(place)
+            except OSError as exc:
+                why = reason(exc)
+                self._places.rotate(-1)
+            else:
+                if self._socket:
+                    self._socket.close()
+                self._socket = sock
+                return
+        raise PenError(why)
 
     def record(self, client: bytes, server: bytes, request: bytes) -> None:
         datagram = records.datagram(client, server, request)
@@ -169,40 +193,65 @@ class DatagramTarget:
             self._waiting.append(datagram)
 
     def _send(self, datagram: bytes) -> None:
-        assert self._socket
-        for last in (False, True):  # the first send after a refused datagram only reports that
+        """Send one datagram, to the next address of the name where the last one has failed; or lose it."""
+        for _ in range(len(self._places) + 1):
+            assert self._socket
             try:
                 self._socket.send(datagram)
+            except BlockingIOError as exc:
+                self._doubt(reason(exc))
+                break
             except OSError as exc:
-                if last or isinstance(exc, BlockingIOError):
-                    self._lost += 1
-                    self._fail(reason(exc))
-                    return
+                self._lost += isinstance(exc, ConnectionRefusedError)  # the one before
+                self._doubt(reason(exc))
+                self._next_place()
             else:
                 if self._failing:
-                    self._recovered()
+                    self._sent()
                 return
+        self._lost += 1
+
+    def _next_place(self) -> None:
+        """Go on with the next address of the name; if it has only one, with the same socket."""
+        if len(self._places) > 1:
+            self._places.rotate(-1)
+            with contextlib.suppress(PenError):
+                self._connect()
+
+    def _doubt(self, why: str) -> None:
+        """A send has failed."""
+        self._fail(why)
+        self._doubted_until = clock.monotonic() + DOUBT
 
     def _fail(self, why: str) -> None:
         if not self._failing:
             self._failing = True
             self._reporter.warn(f"log {self._name}: {why}; traffic goes on")
 
-    def _recovered(self) -> None:
-        # A refusal of this datagram would be met with the next: say nothing before that worked, too.
-        with contextlib.suppress(OSError):
-            assert self._socket
-            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                return
+    def _sent(self) -> None:
+        """Nothing is heard of a failure any more: if that lasts, say so."""
+        if clock.monotonic() >= self._doubted_until:
             self._failing = False
             self._reporter.warn(f"log {self._name}: sent again, {self._lost} records lost")
             self._lost = 0
 
     def close(self) -> None:
         self._closed = True
+        if self._retry:
+            self._retry.cancel()
         if self._socket:
             self._socket.close()
             self._socket = None
+
+
+def _connected(place: Place) -> socket.socket:
+    sock = socket.socket(place.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(place.sockaddr)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class RequestTap:
