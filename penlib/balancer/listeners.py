@@ -11,7 +11,7 @@ from penlib.balancer.names import Names
 from penlib.balancer.settings import Options, Settings
 from penlib.balancer.steered import Traffic
 from penlib.balancer.whereabouts import Whereabouts
-from penlib.errors import PenError
+from penlib.errors import PenError, failed
 
 CONTROL_MODE = 0o600
 LISTENER_MODE = 0o666
@@ -48,7 +48,8 @@ class Listeners:
             self._traffic.listen(self._bound(endpoint))
         else:
             self._traffic.listen(self._reserve(endpoint, self._places(endpoint)))
-        self._listener = _given(endpoint, user)
+        self._listener = _absolute(endpoint)
+        _give(endpoint, user)
 
     def open_control(self, user: process.User | None) -> None:
         """Be where penctl comes to.  Raises PenError."""
@@ -60,7 +61,8 @@ class Listeners:
         else:
             places = self._places(endpoint) or loopback(endpoint.port)
             self._control.listen(self._reserve(named, places))
-        self._controller = _given(endpoint, user)
+        self._controller = _absolute(endpoint)
+        _give(endpoint, user)
 
     def let_connect(self) -> None:
         """Now that all is ready, listen on the ports.  Until then who comes is refused: he would have
@@ -115,10 +117,15 @@ class Listeners:
                 process.remove_socket(path, jail)
 
 
-def _given(endpoint: Endpoint, user: process.User | None) -> str:
-    """The absolute path of a Unix socket, now given to `user`; empty if it is none."""
-    if not endpoint.path:
-        return ""
-    if user:
-        os.lchown(endpoint.path, *user.owner)
-    return os.path.abspath(endpoint.path)
+def _absolute(endpoint: Endpoint) -> str:
+    """The absolute path of a Unix socket; empty if it is none."""
+    return os.path.abspath(endpoint.path) if endpoint.path else ""
+
+
+def _give(endpoint: Endpoint, user: process.User | None) -> None:
+    """Let a Unix socket be `user`'s.  Raises PenError."""
+    if user and endpoint.path:
+        try:
+            os.lchown(endpoint.path, *user.owner)
+        except OSError as exc:
+            raise failed(f"give {endpoint.path} to {user.name}", exc) from exc
