@@ -214,19 +214,17 @@ def load_before_confined() -> None:
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the soft limit of open files to `wanted`, or as near as may be; answers the limit in force."""
+    """Raise the soft limit of open files to `wanted`, or to the hard limit if that is lower; answers the
+    limit in force.  The hard limit is the administrator's word, also where root could overrule it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = hard == resource.RLIM_INFINITY
-    for new_hard in (hard if unlimited else max(hard, wanted), hard):  # root may raise the hard limit, too
-        if soft >= wanted:
-            break
-        new_soft = wanted if unlimited else min(wanted, new_hard)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (new_soft, new_hard))
-            return new_soft
-        except (OSError, ValueError):
-            continue
-    return soft
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft >= most:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # more than this kernel has
+        return soft
+    return most
 
 
 def lower_descriptor_limit(most: int) -> int:
