@@ -7,11 +7,10 @@ from penlib.report import Reporter
 DUMP_LEVEL = 3
 """Debug level at which what passes is dumped."""
 
-ROW = 16
+ROW = 32
 """Bytes on one line of a hex dump."""
 
-_SHOWN = bytes(c if 0x20 <= c <= 0x7E else 0x2E for c in range(256))
-_LINES = bytes(0x0A if c == 0x0A else _SHOWN[c] for c in range(256))
+_LINES = bytes(c if 0x20 <= c <= 0x7E or c == 0x0A else 0x2E for c in range(256))
 
 
 class DumpTap:
@@ -76,9 +75,8 @@ class Taps:
 
 
 def hex_lines(data: bytes) -> list[str]:
-    """`data` in rows of offset, hex and text."""
-    rows = ((at, data[at : at + ROW]) for at in range(0, len(data), ROW))
-    return [f"{at:06x}  {row.hex(' '):<47}  {row.translate(_SHOWN).decode()}" for at, row in rows]
+    """`data` in rows of offset and hex; as in the C pen the text is for -a."""
+    return [f"{at:06x}  {data[at : at + ROW].hex(' ')}" for at in range(0, len(data), ROW)]
 
 
 def ascii_lines(data: bytes) -> list[str]:

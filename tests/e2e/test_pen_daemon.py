@@ -613,6 +613,7 @@ class TestDebug:
             client.line()
             client.talk(b"secret\x01words")
         pen.says("73 ?65 ?63 ?72 ?65 ?74")
+        assert "secret" not in pen.err
         pen = lab.pen("-ddda", servers=lab.backends(1))
         with pen.client() as client:
             client.line()
