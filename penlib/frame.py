@@ -39,6 +39,7 @@ def run(
         try:
             interrupt.raises()
             _open_standard_streams()
+            _be_called(name)
             return _run(name, doc, main, optional, options_first)
         finally:
             interrupt.ends()
@@ -88,6 +89,17 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, flags), True)  # it gets the lowest number that is free
+
+
+def _be_called(name: str) -> None:
+    """The name that killall(1), pgrep(1) and top(1) know us by, proc_pid_comm(5): without that it is the
+    interpreter's, and scripts that say `killall -HUP pen` find nobody."""
+    with contextlib.suppress(OSError):  # no /proc
+        comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(comm, name.encode())
+        finally:
+            os.close(comm)
 
 
 def _say(text: str) -> None:

@@ -347,6 +347,7 @@ class TestSlowNames:
     def test_ctrl_c(self, lab, asked, filters, name, words):
         running = lab.spawn([*asked.wrap, *tool(name), *words], stdin=subprocess.PIPE)
         assert b"slow" in asked.question()[0]
+        assert daemons.called(running.pid) == name
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
         assert (running.out, running.err) == ("", "")

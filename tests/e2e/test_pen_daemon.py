@@ -51,6 +51,10 @@ class TestBackground:
         assert daemons.working_directory(pid) == "/"
         assert daemons.standard_streams(pid) == ["/dev/null"] * 3
 
+    def test_killall_knows_it_by_its_name(self, lab, listen):
+        pid = lab.daemon("-p", "pen.pid", listen, lab.backend())
+        assert daemons.called(pid) == "pen"
+
     def test_it_needs_no_pid_file(self, lab, listen, address):
         done = lab.run("pen", listen, lab.backend())
         assert done == (0, "", "")

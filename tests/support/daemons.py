@@ -37,6 +37,11 @@ def working_directory(pid: int) -> str:
     return os.readlink(f"/proc/{pid}/cwd")
 
 
+def called(pid: int) -> str:
+    """The name that killall and pgrep look for."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+
+
 def standard_streams(pid: int) -> list[str]:
     return [os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1, 2)]
 
