@@ -171,7 +171,7 @@ class Penlogd:
             self._log = LogFile(os.path.join(self._home, self._settings.log), self._loop, self._reporter)
 
     def _take_signals(self) -> None:
-        process.Signals(
+        self._signals = process.Signals(
             self._loop,
             {
                 signal.SIGHUP: self.handle_hup,
@@ -185,6 +185,7 @@ class Penlogd:
         try:
             self._loop.run()
         finally:
+            self._signals.over()
             self._log.close()
             self.remove_pid_file()
 

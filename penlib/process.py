@@ -256,6 +256,11 @@ class Signals:
             if number in self._handlers:
                 self._handlers[number]()
 
+    def over(self) -> None:
+        """From now on none of them changes anything: we are ending already, and in good order."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
+
 
 def _queued(number: int, frame: object) -> None:
     """The wakeup descriptor already has the number."""

@@ -201,7 +201,7 @@ class Pen:
             self.open_log(self._log)
 
     def _take_signals(self) -> None:
-        process.Signals(
+        self._signals = process.Signals(
             self.loop,
             {
                 signal.SIGHUP: self.handle_hup,
@@ -227,6 +227,7 @@ class Pen:
 
     def close(self) -> None:
         """Close and remove whatever is ours."""
+        self._signals.over()
         self._control.close()
         self.dsr.close()
         self.traffic.close()

@@ -421,3 +421,25 @@ def test_signals_that_come_between_listening_and_serving_wait(lab, name, words):
     assert "Traceback" not in done.err
     left = {path.name for path in lab.directory.iterdir()} - {"threading.py", "__pycache__"}
     assert left == {"loaded"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("pen", ["-f", "127.0.0.1:PORT"]), ("penlogd", ["-f", "127.0.0.1:PORT"])]
+)
+def test_signals_that_come_while_it_ends_change_nothing(lab, name, words):
+    """Whoever is in a hurry says it twice."""
+    lab.write(
+        "sitecustomize.py",
+        "import atexit, os\n"
+        "def hurry():\n"
+        "    for number in (1, 15, 2):\n"
+        "        os.kill(os.getpid(), number)\n"
+        "atexit.register(hurry)\n",
+    )
+    typed = [word.replace("PORT", str(free_port())) for word in words]
+    env = {**os.environ, "PYTHONPATH": str(lab.directory)}
+    running = lab.spawn([*tool(name), "-p", "x.pid", *typed], env=env)
+    wait_until((lab.directory / "x.pid").exists)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait() == 0
+    assert running.err == ""
