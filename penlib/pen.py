@@ -108,7 +108,7 @@ def _warn(args: Args, reporter: Reporter) -> None:
 def _options(args: Args) -> Options:
     """What only the command line says.  Raises UsageError for whatever in it can't be meant."""
     options = Options()
-    options.commands = args["-O"] + args["-o"]
+    options.commands = args["-O"]
     direct = any(command.split()[:1] == ["dsr_if"] for command in options.commands)
     options.udp = args["-U"]
     kind = protocol(options)

@@ -73,7 +73,7 @@ class Options:
         self.abuse: ServerSpec | None = None
         self.control: Endpoint | None = None
         self.commands: list[str] = []
-        """-O and -o, in their order."""
+        """-O and -o, as they were typed."""
         self.mechanism = ""
         self.foreground = False
         self.udp = False

@@ -1,5 +1,6 @@
 """pen's command line: help, version, what is wrong usage and how that is said."""
 
+import re
 import socket
 
 import pytest
@@ -36,7 +37,7 @@ def test_help_goes_to_stdout(lab):
     assert (done.code, done.err) == (0, "")
     assert "usage:" in done.out.lower()
     for letter in "BCFNOPTUWXabcdefhjlmpqrstuwx":
-        assert f"\n  -{letter}" in done.out, f"-{letter} is not explained"
+        assert re.search(rf"\n  (-\w, )?-{letter}\b", done.out), f"-{letter} is not explained"
 
 
 def test_version(lab):
@@ -118,6 +119,13 @@ def test_a_wrong_command_is_reported_and_the_others_count(lab, option):
     pen = lab.pen(option, "frobnicate 3", option, "acl 11 permit 1.2.3.4", option, "timeout 9")
     assert "do_cmd: ignoring command starting with 'frobnicate'" in pen.err
     assert "11" in pen.err.splitlines()[1]
+    assert pen.command("timeout") == "9\n"
+
+
+@pytest.mark.parametrize("first", ["-O", "-o"])
+@pytest.mark.parametrize("second", ["-O", "-o"])
+def test_commands_are_carried_out_as_they_were_typed(lab, first, second):
+    pen = lab.pen(first, "timeout 7", second, "timeout 9")
     assert pen.command("timeout") == "9\n"
 
 
