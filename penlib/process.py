@@ -278,11 +278,20 @@ def abort() -> None:
     os.abort()
 
 
-def remove_socket(path: str, jail: str = "") -> None:
-    """Remove our Unix socket, named outside as `path`; where that is not allowed it stays, and is stale."""
-    where = inside(path, jail)
-    if where is not None:
-        _unlink(where)
+class SocketFile:
+    """The name, in the file system, of a Unix socket that is ours."""
+
+    def __init__(self, path: str, jail: str = "") -> None:
+        """`path` as it is named now, and the `jail` that we are in."""
+        self._path = jail + os.path.abspath(path)
+        self._made = os.lstat(path)
+
+    def remove(self, jail: str = "") -> None:
+        """Remove it, if it still leads to our socket; where that is not allowed it stays, and is stale."""
+        where = inside(self._path, jail)
+        with contextlib.suppress(OSError):
+            if where and os.path.samestat(os.lstat(where), self._made):
+                os.unlink(where)
 
 
 def exit_when_told() -> None:

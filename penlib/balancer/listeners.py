@@ -29,8 +29,8 @@ class Listeners:
         self._names = names
         self._traffic = traffic
         self._control = control
-        self._listener = self._controller = ""
-        """Absolute paths of our Unix sockets, as named outside of any jail; empty where there is none."""
+        self._listener: process.SocketFile | None = None
+        self._controller: process.SocketFile | None = None
         self._reserved: list[tuple[list[socket.socket], Endpoint]] = []
         """Ports that are ours, and to which nobody can connect yet."""
 
@@ -48,7 +48,7 @@ class Listeners:
             self._traffic.listen(self._bound(endpoint))
         else:
             self._traffic.listen(self._reserve(endpoint, self._places(endpoint)))
-        self._listener = _absolute(endpoint)
+        self._listener = _file(endpoint)
         _give(endpoint, user)
 
     def open_control(self, user: process.User | None) -> None:
@@ -61,7 +61,7 @@ class Listeners:
         else:
             places = self._places(endpoint) or loopback(endpoint.port)
             self._control.listen(self._reserve(named, places))
-        self._controller = _absolute(endpoint)
+        self._controller = _file(endpoint)
         _give(endpoint, user)
 
     def let_connect(self) -> None:
@@ -89,8 +89,8 @@ class Listeners:
             listening = self._bound_instead(old, endpoint)
         self._traffic.listen(listening)
         if self._listener:
-            process.remove_socket(self._listener, where.jail)
-        self._listener = where.jail + there.path if there.path else ""
+            self._listener.remove(where.jail)
+        self._listener = _file(there, where.jail)
 
     def _bound_instead(self, old: Endpoint, endpoint: Endpoint) -> list[socket.socket]:
         self._traffic.listen([])
@@ -112,14 +112,14 @@ class Listeners:
 
     def remove_files(self, jail: str) -> None:
         """Remove the Unix sockets."""
-        for path in (self._listener, self._controller):
-            if path:
-                process.remove_socket(path, jail)
+        for file in (self._listener, self._controller):
+            if file:
+                file.remove(jail)
 
 
-def _absolute(endpoint: Endpoint) -> str:
-    """The absolute path of a Unix socket; empty if it is none."""
-    return os.path.abspath(endpoint.path) if endpoint.path else ""
+def _file(endpoint: Endpoint, jail: str = "") -> process.SocketFile | None:
+    """The Unix socket that we just made at `endpoint`, if it is one."""
+    return process.SocketFile(endpoint.path, jail) if endpoint.path else None
 
 
 def _give(endpoint: Endpoint, user: process.User | None) -> None:

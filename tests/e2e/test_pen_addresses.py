@@ -8,6 +8,7 @@ from support.network import mounted, names, sysctl
 from support.pen import control_options
 from support.ports import free_port, listening_hosts, listens
 from support.programs import needs
+from support.waiting import wait_until
 
 ANY4, ANY6 = "0.0.0.0", "::"
 
@@ -90,6 +91,19 @@ class TestListener:
             dead.bind(path)
         pen = lab.pen(listen=path, servers=lab.backends(1))
         assert pen.ask() == "s0"
+
+    def test_a_unix_socket_that_is_no_longer_ours_is_left(self, lab):
+        """Somebody removed it, and started another pen."""
+        listen, control = lab.directory / "listen.sock", lab.directory / "control.sock"
+        old = lab.pen(listen=str(listen), control=str(control), servers=lab.backends(1))
+        listen.unlink()
+        control.unlink()
+        new = lab.pen(listen=str(listen), control=str(control), servers=lab.backends(1))
+        wait_until(lambda: listen.exists() and control.exists())
+        assert old.stop() == 0
+        new.wait_listening()
+        assert new.ask()
+        assert new.command("timeout") == "3\n"
 
     def test_a_unix_socket_that_answers_is_not_replaced(self, lab):
         server = lab.backend(path=f"{lab.directory}/in.sock")
