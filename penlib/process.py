@@ -92,27 +92,42 @@ class PidFile:
     def write(self, owner: tuple[int, int] | None = None) -> None:
         """Put our pid there, mode 0644, given to `owner` (uid, gid).  Raises PenError.
 
-        By a temporary file and a rename: nobody ever reads half a number, and no link is followed.  But a
-        device, such as /dev/null, is written to, and never removed.
+        By a temporary file and a rename, where that is allowed: nobody ever reads half a number, and no link
+        is followed.  But a device, such as /dev/null, is written to, and never removed.
         """
         if files.is_special(self.path):
             files.write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")
             return
+        try:
+            try:
+                self._put_new(owner)
+            except PermissionError:
+                if not os.access(self.path, os.W_OK):
+                    raise
+                self._overwrite()
+        except OSError as exc:
+            raise failed(f"pid file {self.path}", exc) from exc
+
+    def _put_new(self, owner: tuple[int, int] | None) -> None:
         temporary = f"{self.path}.{os.getpid()}"
         _unlink(temporary)  # of somebody who had our pid and was killed right here
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            self._fd = os.open(
-                temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
-            )
-            os.fchmod(self._fd, 0o644)
-            os.write(self._fd, b"%d\n" % os.getpid())
+            os.fchmod(fd, 0o644)
+            os.write(fd, b"%d\n" % os.getpid())
             if owner:
-                os.fchown(self._fd, *owner)
+                os.fchown(fd, *owner)
             os.rename(temporary, self.path)
-        except OSError as exc:
-            if self._fd >= 0:
-                _unlink(temporary)
-            raise failed(f"pid file {self.path}", exc) from exc
+        except OSError:
+            _unlink(temporary)
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def _overwrite(self) -> None:
+        """The directory, such as /run, is not ours to make a file in, but the old file is ours to write."""
+        self._fd = os.open(self.path, os.O_RDWR | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.write(self._fd, b"%d\n" % os.getpid())
 
     def remove(self, jail: str = "") -> None:
         """Remove the file if it is still ours; where that is not possible (any more), empty it, lest it names

@@ -228,6 +228,19 @@ class TestPidFile:
         assert (lab.directory / "pen.pid").read_text() == "4321\n"
 
     @needs("root")
+    @needs("root", "setpriv")
+    def test_one_in_a_directory_that_we_may_not_write(self, lab, listen):
+        """Such as /run, where somebody made one for us: it is written, and emptied at the end."""
+        file = lab.write("pen.pid", "")
+        nobody = ["setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups"]
+        start = [*nobody, *lab.tool("pen"), "-p", "pen.pid", listen, lab.backend()]
+        assert lab.run_words(list(map(str, start))).err.endswith("pen.pid: Permission denied\n")
+        os.chown(file, NOBODY.pw_uid, NOBODY.pw_gid)
+        for _ in range(2):
+            assert lab.run_words(list(map(str, start))) == (0, "", "")
+            assert daemons.end(int(file.read_text())) == 0
+            assert file.read_text() == ""
+
     @pytest.mark.parametrize("minor", [3, 7], ids=["null", "full"])
     def test_a_device_is_never_replaced(self, lab, listen, minor):
         """-p /dev/null must not take that away from everybody else; nor must -w, nor the command write."""
