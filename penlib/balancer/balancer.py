@@ -120,6 +120,8 @@ class Pen:
         self._limit_descriptors()
         self._check_control()
         self._listeners.resolve()
+        if self.options.jail:
+            self.journal.look_up(self._log)
         self._take_signals()
         if self.dsr.interface:
             self._warn_of_options_for_connections()

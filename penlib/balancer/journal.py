@@ -22,6 +22,7 @@ from penlib.http import RequestLines
 from penlib.logfile import LogFile
 from penlib.loop import Loop, Timer
 from penlib.report import Reporter
+from penlib.sockets import resolve
 
 BACKLOG_DATAGRAMS = 1000
 """Records kept while penlogd's name is looked up."""
@@ -57,19 +58,31 @@ class Journal:
         self._lookups = lookups
         self._reporter = reporter
         self._target: Target | None = None
+        self._known: dict[str, tuple[Endpoint, list[Place]]] = {}
+        """Penlogds that were looked up beforehand."""
 
     @property
     def on(self) -> bool:
         """Whether anything is logged."""
         return self._target is not None
 
+    def look_up(self, name: str) -> None:
+        """Look up the penlogd that `name` may be, for its `open`: in a jail there need not be what resolvers
+        read.  A failure is met again there, and said.  Raises UsageError."""
+        penlogd = penlogd_of(name)
+        if penlogd:
+            self._known[name] = penlogd, []
+            with contextlib.suppress(PenError):
+                self._known[name] = penlogd, resolve(penlogd, socket.SOCK_DGRAM)
+
     def open(self, name: str, path: str) -> None:
         """Log to `name` from now on: HOST:PORT, or else the file at `path`.  On failure (PenError) nothing
         changes."""
         target: Target
-        penlogd = penlogd_of(name)
+        known = self._known.pop(name, None)
+        penlogd, places = known if known else (penlogd_of(name), [])
         if penlogd:
-            target = DatagramTarget(penlogd, name, self._loop, self._lookups, self._reporter)
+            target = DatagramTarget(penlogd, name, self._loop, self._lookups, self._reporter, places)
         else:
             target = FileTarget(name, path, self._loop, self._reporter)
         self.close()
@@ -127,8 +140,15 @@ class DatagramTarget:
     """
 
     def __init__(
-        self, endpoint: Endpoint, name: str, loop: Loop, lookups: Lookups, reporter: Reporter
+        self,
+        endpoint: Endpoint,
+        name: str,
+        loop: Loop,
+        lookups: Lookups,
+        reporter: Reporter,
+        known: list[Place],
     ) -> None:
+        """Send to `endpoint`, whose places need not be looked up if they are `known`."""
         self._endpoint = endpoint
         self._name = name
         self._loop = loop
@@ -143,7 +163,10 @@ class DatagramTarget:
         self._looking_up = False
         self._retry: Timer | None = None
         self._closed = False
-        self.reopen()
+        if known:
+            self._resolved(known)
+        else:
+            self.reopen()
 
     def reopen(self) -> None:
         if self._retry:
@@ -162,8 +185,11 @@ class DatagramTarget:
             self._places = deque(answer)
             self._connect()
         except PenError as exc:
-            self._fail(str(exc))
-            self._retry = self._loop.after(LOOKUP_RETRY, self.reopen)
+            if self._socket:
+                self._reporter.warn(f"log {self._name}: {exc}; its old address stays")
+            else:
+                self._fail(str(exc))
+                self._retry = self._loop.after(LOOKUP_RETRY, self.reopen)
             return
         while self._waiting:
             self._send(self._waiting.popleft())

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support import daemons
 from support.client import Client, ask
-from support.network import mounted, sysctl
+from support.loghost import LogHost
+from support.network import mounted, names, sysctl
 from support.pen import control_options
 from support.ports import free_port, listens
 from support.process import rss
@@ -477,6 +478,19 @@ class TestJail:
         assert set(daemons.rights(pid).uids) == {NOBODY.pw_uid}
         assert (jail / "pen.log").stat().st_uid == NOBODY.pw_uid
         assert ask(address) == "s0"
+
+    def test_the_penlogd_is_looked_up_outside(self, lab, jail, network):
+        """The jail has no /etc/hosts and no /etc/services.  At HUP the address that is known stays."""
+        host = lab.closing(LogHost(port=514))
+        words = ["-j", "jail", "-l", "loghost:syslog"]
+        pen = lab.pen(*words, servers=lab.backends(1), wrap=names({"loghost": "127.0.0.1"}, lab.directory))
+        pen.client().talk(b"early\n")
+        assert b"early" in host.wait(1)[0]
+        pen.hup()
+        pen.says("loghost:syslog: .*; its old address stays")
+        pen.client().talk(b"late\n")
+        assert b"late" in host.wait(2)[1]
+        assert len(pen.err.splitlines()) == 1
 
     def test_what_is_loaded_late_is_there(self, lab, jail, listen):
         """In a jail there is no Python and no /etc: every command, a reload and garbage must work there."""

@@ -43,7 +43,7 @@ class Silent:
 
 def test_hups_do_not_add_to_the_lookups_of_a_name_that_does_not_resolve():
     loop, lookups, reporter = Later(), Lookups(), Silent()
-    target = DatagramTarget(Endpoint("loghost", 10000), "loghost:10000", loop, lookups, reporter)
+    target = DatagramTarget(Endpoint("loghost", 10000), "loghost:10000", loop, lookups, reporter, [])
     target.reopen()
     assert len(lookups.open) == 1
     for _ in range(3):
@@ -57,7 +57,7 @@ def test_hups_do_not_add_to_the_lookups_of_a_name_that_does_not_resolve():
 
 def test_once_closed_it_looks_up_nothing():
     loop, lookups = Later(), Lookups()
-    target = DatagramTarget(Endpoint("loghost", 10000), "loghost:10000", loop, lookups, Silent())
+    target = DatagramTarget(Endpoint("loghost", 10000), "loghost:10000", loop, lookups, Silent(), [])
     lookups.answer()
     target.close()
     assert loop.due() == []
