@@ -69,19 +69,19 @@ def _rename_new(path: str, data: bytes, mode: int, old: os.stat_result | None) -
 
 
 def is_special(path: str) -> bool:
-    """Whether there is something at `path` that is neither a file nor a directory nor a link, and so must not
-    be replaced by a file."""
+    """Whether `path`, perhaps a link, leads to something that is neither a file nor a directory, and so must
+    not be replaced by a file."""
     try:
-        mode = os.lstat(path).st_mode
+        mode = os.stat(path).st_mode
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_special(path: str, data: bytes, what: str) -> None:
     """Write to a device or FIFO, which is not waited for.  Raises PenError `WHAT: why`."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             os.write(fd, data)
         finally:

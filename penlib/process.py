@@ -75,10 +75,15 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
+        self._special = files.is_special(self.path)
+        if os.path.islink(self.path) and not self._special:
+            self.path = os.path.realpath(self.path)  # a link stays a link
         self._fd = -1  # kept open: from a jail, or as another user, the file may be out of reach by its name
 
     def stale_or_running(self, tool: str) -> int:
         """The pid of a `tool` that the file names and that runs; 0 if there is none."""
+        if self._special:
+            return 0  # nobody may ever write there what we would read
         try:
             with open(self.path, "rb") as file:
                 pid = int(file.read(32))
@@ -92,10 +97,10 @@ class PidFile:
     def write(self, owner: tuple[int, int] | None = None) -> None:
         """Put our pid there, mode 0644, given to `owner` (uid, gid).  Raises PenError.
 
-        By a temporary file and a rename, where that is allowed: nobody ever reads half a number, and no link
-        is followed.  But a device, such as /dev/null, is written to, and never removed.
+        By a temporary file and a rename, where that is allowed: nobody ever reads half a number.  But a
+        device, such as /dev/null, is written to, and never removed.
         """
-        if files.is_special(self.path):
+        if self._special:
             files.write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")
             return
         try:

@@ -255,6 +255,25 @@ class TestPidFile:
         assert done.code == (0 if minor == 3 else 1)
         assert stat.S_ISCHR(device.stat().st_mode)
 
+    def test_a_link_stays_a_link(self, lab, listen):
+        """As root, -p /dev/stdout must not take that away from everybody else."""
+        link = lab.directory / "link"
+        for target, there in (("real.pid", True), ("/dev/null", False), ("/proc/self/fd/1", False)):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+            pen = lab.pen("-p", "link", listen=listen)
+            assert link.is_symlink()
+            assert (lab.directory / "real.pid").exists() == there
+            assert pen.out == (f"{pen.pid}\n" if target == "/proc/self/fd/1" else "")
+            assert pen.stop() == 0
+            assert link.is_symlink()
+            assert not (lab.directory / "real.pid").exists()
+
+    def test_a_fifo_is_not_waited_for(self, lab, listen):
+        os.mkfifo(lab.directory / "fifo")
+        done = lab.run("pen", "-p", "fifo", listen)
+        assert done == (1, "", f"pen: pid file {lab.directory}/fifo: No such device or address\n")
+
     def test_one_that_is_gone_already(self, lab):
         pen = lab.pen("-p", "pen.pid", servers=lab.backends(1))
         (lab.directory / "pen.pid").unlink()
