@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import process
 from support.certificates import Authority
 from support.datagrams import UdpPen
@@ -20,6 +21,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "needs(names): programs, 'root' or 'original pen' without which to skip"
     )
     process.adopt_orphans()
+    # Property tests fail for what they find, never for the time that takes: the machine has other work to do.
+    settings.register_profile("whatever it takes", deadline=None)
+    settings.load_profile("whatever it takes")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penlib.errors import UsageError
@@ -124,7 +124,6 @@ def test_help_need_not_be_among_the_options_explained():
 KNOWN = st.sampled_from(["-p", "-d", "-l", "--", "--keep", "-", "-n5"])
 
 
-@settings(deadline=None)  # the first one loads docopt
 @given(st.lists(st.text(max_size=8) | KNOWN, max_size=6))
 def test_any_words_are_parsed_or_refused(words):
     with contextlib.suppress(UsageError):
