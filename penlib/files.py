@@ -78,6 +78,16 @@ def is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def is_strangers_link(path: str) -> bool:
+    """Whether `path` is a link that neither root nor we have made: with our rights it leads where somebody
+    else wants.  The kernel follows none of those in /tmp, either: protected_symlinks in proc_sys_fs(5)."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid())
+
+
 def write_special(path: str, data: bytes, what: str) -> None:
     """Write to a device or FIFO, which is not waited for.  Raises PenError `WHAT: why`."""
     try:

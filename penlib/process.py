@@ -75,8 +75,9 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
-        self._special = files.is_special(self.path)
-        if os.path.islink(self.path) and not self._special:
+        follow = not files.is_strangers_link(self.path)
+        self._special = follow and files.is_special(self.path)
+        if follow and os.path.islink(self.path) and not self._special:
             self.path = os.path.realpath(self.path)  # a link stays a link
         self._fd = -1  # kept open: from a jail, or as another user, the file may be out of reach by its name
 
@@ -98,7 +99,7 @@ class PidFile:
         """Put our pid there, mode 0644, given to `owner` (uid, gid).  Raises PenError.
 
         By a temporary file and a rename, where that is allowed: nobody ever reads half a number.  But a
-        device, such as /dev/null, is written to, and never removed.
+        device, such as /dev/null, is written to, and never removed.  The link of a stranger is replaced.
         """
         if self._special:
             files.write_special(self.path, b"%d\n" % os.getpid(), f"pid file {self.path}")

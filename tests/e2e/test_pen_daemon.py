@@ -228,7 +228,6 @@ class TestPidFile:
         assert pen.stop() == 0
         assert (lab.directory / "pen.pid").read_text() == "4321\n"
 
-    @needs("root")
     @needs("root", "setpriv")
     def test_one_in_a_directory_that_we_may_not_write(self, lab, listen):
         """Such as /run, where somebody made one for us: it is written, and emptied at the end."""
@@ -242,6 +241,7 @@ class TestPidFile:
             assert daemons.end(int(file.read_text())) == 0
             assert file.read_text() == ""
 
+    @needs("root")
     @pytest.mark.parametrize("minor", [3, 7], ids=["null", "full"])
     def test_a_device_is_never_replaced(self, lab, listen, minor):
         """-p /dev/null must not take that away from everybody else; nor must -w, nor the command write."""
@@ -268,6 +268,22 @@ class TestPidFile:
             assert pen.stop() == 0
             assert link.is_symlink()
             assert not (lab.directory / "real.pid").exists()
+
+    @needs("root")
+    @pytest.mark.parametrize("kind", ["file", "device"])
+    def test_the_link_of_a_stranger_is_not_followed(self, lab, listen, kind):
+        """Nor is one that would make root overwrite a file, or a disk."""
+        target, link = lab.directory / "target", lab.directory / "pen.pid"
+        if kind == "device":
+            os.mknod(target, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        else:
+            target.write_text("precious\n")
+        link.symlink_to(target)
+        os.lchown(link, NOBODY.pw_uid, NOBODY.pw_gid)
+        pen = lab.pen("-p", "pen.pid", listen=listen)
+        assert link.read_text() == f"{pen.pid}\n"
+        assert not link.is_symlink()
+        assert kind == "device" or target.read_text() == "precious\n"
 
     def test_a_fifo_is_not_waited_for(self, lab, listen):
         os.mkfifo(lab.directory / "fifo")
