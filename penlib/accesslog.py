@@ -29,12 +29,14 @@ _ESCAPED_TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # up to the first quote without a
 _PLAIN = re.compile(_PATTERN.replace(b"%b", rb'[^"]*+'))
 _ESCAPED = re.compile(_PATTERN.replace(b"%b", _ESCAPED_TEXT), re.DOTALL)
 
-# Most lines: behind the first bracket a request that is canonical already, none or all of the quoted fields,
-# and no backslash in them.
-_SIMPLE = re.compile(
-    rb'([^ \r\n]++) [^[]*+\[([^][]*+)\] "([ !#-[\]-~]*+)"'
-    rb'(?: [^"\\]*+"([^"\\]*+)" "([^"\\]*+)"|[^"\\]*+\Z)'
+# Most lines: behind the first bracket a time and a request that is canonical already, then none or all of the
+# quoted fields.  Wherever it can be one byte that ends a field, it is: such fields cost a third of others.
+_SIMPLE = (
+    rb'([^ \r\n]++)( [^[\n]*+\[(.{26})\] "([ !#-[\]-~]*+)"'
+    rb'(?: [^"]*+"([^"]*+)(?<!\\)" "([^"]*+)(?<!\\)".*+|[^"\\\n]*+))'
 )
+_SIMPLE_LINE = re.compile(_SIMPLE + rb"\n?\Z")
+_LINES = re.compile(_SIMPLE + rb"\n|(.*+)\n")
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|u00([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
@@ -60,20 +62,35 @@ class Line(NamedTuple):
     agent: bytes
 
 
-match_simple = _SIMPLE.match
-"""As `match_line`, for lines whose REQUEST is canonical as it is; of others it says None."""
-
-
 def match_line(line: bytes) -> re.Match[bytes] | None:
     """The groups CLIENT, TIME, REQUEST, REFERER, AGENT of `line`, as logged; the last two may be None."""
     return (_ESCAPED if b"\\" in line else _PLAIN).match(line)
 
 
+def split_lines(text: bytes) -> list[tuple[bytes, ...]]:
+    """CLIENT, REST, TIME, canonical REQUEST, REFERER, AGENT and nothing for each line of a text; of what is
+    no access-log line nothing six times, and the line.  REST is all behind the client.  Never raises.
+    """
+    found = _LINES.findall(text)
+    if len(found) != text.count(b"\n"):  # a quote that does not end in its line was taken to end in another
+        found = [_LINES.findall(line + b"\n")[0] for line in text.split(b"\n")[:-1]]
+    return [parts if parts[0] else _split_line(parts[-1]) for parts in found]
+
+
+def _split_line(line: bytes) -> tuple[bytes, ...]:
+    match = match_line(line)
+    if match is None:
+        return (b"", b"", b"", b"", b"", b"", line)
+    client, time, request, referer, agent = match.groups(b"")
+    return (client, line[len(client) :], time, canonical(request), referer, agent, b"")
+
+
 def parse(line: bytes) -> Line | None:
     """The parts of `line`, with or without its newline; None if it is no access-log line. Never raises."""
-    match = match_simple(line)
+    match = _SIMPLE_LINE.match(line)
     if match is not None:
-        return Line(*match.groups(b""))
+        client, _, *fields = match.groups(b"")
+        return Line(client, *fields)
     match = match_line(line)
     if match is None:
         return None

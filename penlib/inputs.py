@@ -66,6 +66,10 @@ class Input:
 
         Raises Unreadable if no more can be read; then it is `done`, too.
         """
+        return self.text().split(b"\n")[:-1]
+
+    def text(self) -> bytes:
+        """The same lines in one piece, each with a newline."""
         try:
             data = self._stream.read1(CHUNK)
         except Exception as exc:  # each format has an error class of its own
@@ -74,13 +78,13 @@ class Input:
         if not data:
             self.done = True
             rest, self._rest = b"".join(self._rest), []
-            return [rest] if rest else []
-        first, *more = data.split(b"\n")
-        self._rest.append(first)
-        if not more:
-            return []
-        first, self._rest = b"".join(self._rest), [more.pop()]
-        return [first, *more]
+            return rest and rest + b"\n"
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest.append(data)
+            return b""
+        text, self._rest = b"".join((*self._rest, data[:end])), [data[end:]]
+        return text
 
 
 def _uncompressed(raw: Any, label: str) -> Any:

@@ -105,9 +105,9 @@ class Merge:
         self._reporter = reporter
         self._status = 0
         self._rounds = Rounds(settings.jitter)
-        self._pens = [PenLog(name, settings.ahead) for name in settings.pen_logs]
         self._servers: dict[bytes, Server | None] = {}
         """By every address that records may name them by; None: of no interest."""
+        self._pens = [PenLog(name, settings.ahead, self._servers) for name in settings.pen_logs]
         self._nameless: dict[Server, str] = {}
         """Servers whose name does not resolve, and why."""
         self._logs = [
@@ -154,7 +154,7 @@ class Merge:
     def _read(self, log: PenLog | AccessLog) -> int:
         """A chunk of one log; answers the number of lines."""
         try:
-            count = log.read(self._servers) if isinstance(log, PenLog) else log.read()
+            count = log.read()
         except Unreadable as exc:
             self._reporter.warn(f"{exc}")
             self._status = 1

@@ -6,11 +6,13 @@ side by side (mergelogs).
 
 import sys
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 
 from penlib import address
-from penlib.accesslog import canonical, epoch, match_line, match_simple, utc
+from penlib.accesslog import epoch, split_lines, utc
 from penlib.inputs import Input, Unreadable
-from penlib.records import FILE_LIMIT, split_file_line
+from penlib.records import FILE_LIMIT, split_file_lines
 from penlib.rounds import Entry, Server
 
 SAMPLE = 9
@@ -32,35 +34,36 @@ def server_key(text: str) -> bytes:
 class PenLog:
     """One log of pen, read into the servers' records."""
 
-    def __init__(self, name: str, ahead: int) -> None:
+    def __init__(self, name: str, ahead: int, servers: dict[bytes, Server | None]) -> None:
+        """`ahead`: by how many seconds pen's clock is; `servers`: by the addresses that records may name, to
+        which is added what they do name: None if it is of no interest."""
         self.input = Input(name)
         self.last = -NEVER
         self.bad = 0
         self._ahead = ahead
+        self._servers = servers
         self._second = -NEVER
-        self._in_second: list[tuple[Server | None, bytes, bytes]] = []
+        self._in_second: list[tuple[bytes, ...]] = []
 
-    def read(self, servers: dict[bytes, Server | None]) -> int:
+    def read(self) -> int:
         """Take in some more; answers the number of lines.  Raises Unreadable."""
         try:
-            lines = self.input.lines()
+            lines = split_file_lines(self.input.text())
         except Unreadable:
             self._end_second()
             raise
-        times = []
-        for line in lines:
-            record = split_file_line(line)
-            if record is None:
-                self.bad += bool(line.rstrip(b"\r"))
+        times: list[int] = []
+        for second, some in groupby(lines, itemgetter(1)):
+            records = list(some)
+            if not second:
+                self.bad += sum(bool(line.rstrip(b"\r")) for *_, line in records)
                 continue
-            client, epoch, name, request = record
-            times.append(epoch - self._ahead)
-            if name not in servers:
-                servers[name] = servers.get(server_key(name.decode("ascii")))
-            if epoch != self._second:
+            when = int(second) - self._ahead
+            if when != self._second:
                 self._end_second()
-                self._second = epoch
-            self._in_second.append((servers[name], request[:FILE_LIMIT], client))
+                self._second = when
+            self._in_second += records
+            times += [when] * len(records)
         if self.input.done:
             self._end_second()
         self.last = NEVER if self.input.done else _reached(self.last, times)
@@ -69,10 +72,14 @@ class PenLog:
     def _end_second(self) -> None:
         """All records of a second are there.  They are taken to be spread evenly over it, which tells more of
         their distance than the second alone."""
-        epoch, count = self._second - self._ahead, len(self._in_second)
-        for at, (server, request, client) in enumerate(self._in_second):
+        when, count = self._second, len(self._in_second)
+        for at, (client, _, name, request, _) in enumerate(self._in_second):
+            try:
+                server = self._servers[name]
+            except KeyError:
+                server = self._servers[name] = self._servers.get(server_key(name.decode("ascii")))
             if server:
-                server.add(request, (epoch, client, epoch + (at + 0.5) / count))
+                server.add(request[:FILE_LIMIT], (when, client, when + (at + 0.5) / count))
         self._in_second.clear()
 
 
@@ -98,33 +105,26 @@ class AccessLog:
     def read(self) -> int:
         """Take in some more; answers the number of lines.  Raises Unreadable."""
         try:
-            lines = self.input.lines()
+            lines = split_lines(self.input.text())
         except Unreadable:
             self._end_second()
             raise
         times: list[int] = []
-        add, same, when, as_is = self._add, b"", None, True
-        for line in lines:
-            simple = match_simple(line)
-            match = simple or match_line(line)
-            if match is None:
-                self._reject(line)
-                continue
-            own, time, request, referer, agent = match.groups(b"")
-            if time != same:  # most often it is
-                same, when = time, epoch(time)
-                as_is = self._keep_zone or time.endswith(b"+0000")
+        for time, some in groupby(lines, itemgetter(2)):
+            when = epoch(time)
             if when is None:
-                self._reject(line)
+                for own, rest, *_, line in some:
+                    self._reject(own + rest or line)
                 continue
-            if as_is:
-                rest = line[len(own) :]
-            else:
-                rest = line[len(own) : match.start(2)] + utc(time) + line[match.end(2) :]
-            if simple is None:
-                request = canonical(request)
-            times.append(when)
-            add(Entry(rest, when, own, request[:FILE_LIMIT], referer, agent))
+            entries = [
+                Entry(rest, when, own, request[:FILE_LIMIT], referer, agent)
+                for own, rest, _, request, referer, agent, _ in some
+            ]
+            if not self._keep_zone and (written := utc(time)) != time:
+                for entry in entries:
+                    entry.rest = entry.rest.replace(b'[%b] "' % time, b'[%b] "' % written, 1)
+            self._add(when, entries)
+            times += [when] * len(entries)
         if self.input.done:
             self._end_second()
         self.last = NEVER if self.input.done else _reached(self.last, times)
@@ -137,22 +137,22 @@ class AccessLog:
             entry.done = self.newest + (at + 0.5) / count
         self._in_second.clear()
 
-    def _add(self, entry: Entry) -> None:
-        when = entry.time
+    def _add(self, when: int, entries: list[Entry]) -> None:
+        """The next lines, which all name this second."""
         if when > self.newest:
             self._end_second()
             self.newest = when
         elif when < self.newest - self._jitter:
             when = self.newest - self._jitter - 1
-            self.late += 1
-        self._in_second.append(entry)
+            self.late += len(entries)
+        self._in_second += entries
         if len(self._in_second) > MOST_IN_SECOND:
             self._end_second()
-        self._fresh.append(entry)
+        self._fresh += entries
         if when in self.seconds:
-            self.seconds[when].append(entry)
+            self.seconds[when] += entries
         else:
-            self.seconds[when] = [entry]
+            self.seconds[when] = entries
 
     def take_fresh(self, until: int) -> list[Entry]:
         """The lines up to that time that have not been taken yet."""

@@ -28,8 +28,9 @@ FIELD_LIMIT = 107  # bytes of CLIENT or SERVER: the path of a Unix socket, unix(
 _CLEAN = bytes(c if 0x20 <= c <= 0x7E else 0x0A if c in b"\r\n" else 0x2E for c in range(256))
 _FIELD = bytes(c if 0x21 <= c <= 0x7E else 0x2E for c in range(256))
 
-_FILE_LINE = re.compile(rb"([!-~]{1,%d}) ([0-9]{1,18}) ([!-~]{1,%d}) ([^\r\n]*)" % (FIELD_LIMIT, FIELD_LIMIT))
-_SIMPLE_FILE_LINE = re.compile(_FILE_LINE.pattern.replace(rb"([^\r\n]*)", rb"([ -~]*+)\Z"))
+_FILE_FIELDS = rb"([!-~]{1,%d}+) ([0-9]{1,18}+) ([!-~]{1,%d}+) " % (FIELD_LIMIT, FIELD_LIMIT)
+_FILE_LINE = re.compile(_FILE_FIELDS + rb"([^\r\n]*)")
+_CLEAN_FILE_LINES = re.compile(_FILE_FIELDS + rb"([ -~]*+)\n|(.*+)\n")  # each one, or else a line
 _DATAGRAM = re.compile(rb"\+ ([!-~]{1,%d}) ([!-~]{1,%d}) ([^\r\n]*)" % (FIELD_LIMIT, FIELD_LIMIT))
 
 
@@ -69,26 +70,25 @@ def datagram(client: bytes, server: bytes, request: bytes) -> bytes:
     return record[: DATAGRAM_LIMIT - 1] + b"\n"
 
 
-def split_file_line(line: bytes) -> tuple[bytes, int, bytes, bytes] | None:
-    """Client, epoch, server and clean request of one line of pen's log; else None. Never raises."""
-    match = _SIMPLE_FILE_LINE.match(line)
-    if match is not None:
-        client, epoch, server, request = match.groups()
-        return client, int(epoch), server, request
+def split_file_lines(text: bytes) -> list[tuple[bytes, ...]]:
+    """CLIENT, EPOCH, SERVER, clean REQUEST and nothing for each line of a text from pen's log; of those that
+    are no records nothing four times, and the line.  Never raises.
+    """
+    return [parts if parts[0] else _split_file_line(parts[-1]) for parts in _CLEAN_FILE_LINES.findall(text)]
+
+
+def _split_file_line(line: bytes) -> tuple[bytes, ...]:
     match = _FILE_LINE.match(line)
     if match is None:
-        return None
+        return (b"", b"", b"", b"", line)
     client, epoch, server, request = match.groups()
-    return client, int(epoch), server, request.translate(_CLEAN)
+    return (client, epoch, server, request.translate(_CLEAN), b"")
 
 
 def parse_file_line(line: bytes) -> Record | None:
     """The record of one line of pen's log, with or without its newline; else None. Never raises."""
-    parts = split_file_line(line)
-    if parts is None:
-        return None
-    client, epoch, server, request = parts
-    return Record(client, server, request, epoch, FILE_LIMIT)
+    client, epoch, server, request, _ = _split_file_line(line)
+    return Record(client, server, request, int(epoch), FILE_LIMIT) if client else None
 
 
 def parse_datagram(data: bytes) -> Record | None:

@@ -1,6 +1,8 @@
 """accesslog: taking lines apart, and one canonical form for what pen and web servers say of a request."""
 
 import datetime
+import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -182,11 +184,43 @@ pieces = st.sampled_from(
 fields = st.sampled_from([b" 200", b' "-"', b' "a"', b' "\\""', b' "b', b"\\", b"\n", b" [" + TIME + b"]"])
 
 
+def split_the_long_way(line: bytes) -> tuple[bytes, ...]:
+    match = accesslog.match_line(line)
+    if match is None:
+        return (b"",) * 6 + (line,)
+    client, time, request, referer, agent = match.groups(b"")
+    return client, line.removeprefix(client), time, accesslog.canonical(request), referer, agent, b""
+
+
 @given(st.lists(pieces, max_size=5), st.lists(fields, max_size=5))
 def test_the_short_way_finds_what_the_long_way_finds(request, rest):
     line = b"192.0.2.9 - - [" + TIME + b'] "' + b"".join(request) + b'"' + b"".join(rest)
-    if simple := accesslog.match_simple(line):
-        match = accesslog.match_line(line)
-        assert match
-        client, time, asked, referer, agent = match.groups(b"")
-        assert simple.groups(b"") == (client, time, accesslog.canonical(asked), referer, agent)
+    client, _, *parts, bad = split_the_long_way(line)
+    assert accesslog.parse(line) == (None if bad else Line(client, *parts))
+
+
+HEADS = b'h - - [%b] "', b'h - "a [b [%b] "', b'h\r - [%b] "', b"h %b "
+REQUESTS = b"GET /", b"GET \xe4", b'GET \\"', b"GET \\", b""
+TAILS = (
+    b"",
+    b'"',
+    b'" 200 -',
+    b'" 200 "-" "a"',
+    b'" 200 "-" "a',
+    b'" 200 "a\\" "b"',
+    b'" 200 "a\\\\" "b\\" "',
+    b'" "',
+)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_text_is_split_as_its_lines_are(seed):
+    """Whatever comes after them: a quote without its end is looked for in the next line, too."""
+    lines = [head % TIME + b"".join(rest) for head, *rest in itertools.product(HEADS, REQUESTS, TAILS)]
+    random.Random(seed).shuffle(lines)
+    text = b"".join(line + b"\n" for line in lines)
+    assert accesslog.split_lines(text) == [split_the_long_way(line) for line in lines]
+    good = [line for line in lines if accesslog.match_line(line)]  # of these most texts consist
+    assert accesslog.split_lines(b"".join(line + b"\n" for line in good)) == list(
+        map(split_the_long_way, good)
+    )

@@ -128,3 +128,18 @@ def test_what_is_written_is_read_back(client, server, request):
 def test_no_bytes_upset_the_parsers(data):
     for record in (records.parse_file_line(data), records.parse_datagram(data)):
         assert record is None or record.request == records.clean(record.request)
+
+
+@given(st.lists(st.sampled_from([b"a", b"a 1 b GET /", b"a x b GET /", b"\r", b"\xe4", b"\n"])))
+def test_a_text_is_split_as_its_lines_are(drawn):
+    text = b"".join(drawn) + b"\n"
+    found = records.split_file_lines(text)
+    for line, (client, epoch, server, request, bad) in zip(text.split(b"\n")[:-1], found, strict=True):
+        record = records.parse_file_line(line)
+        if record is None:
+            assert (client, epoch, server, request, bad) == (b"", b"", b"", b"", line)
+        else:
+            assert (client, int(epoch), server, request, bad) == (
+                *(record.client, record.epoch, record.server, record.request),
+                b"",
+            )
