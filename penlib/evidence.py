@@ -9,7 +9,7 @@ decided by this: see matching and rounds.
 Pure: bytes and seconds in, ranks and seconds out.  Everything learned is bounded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import log
 from typing import Any, Protocol
 
@@ -80,17 +80,23 @@ class Ties:
 
     def learn(self, client: bytes, line: Line) -> None:
         """Remember that `line` is `client`'s."""
-        if not line.agent:
-            return
-        agent, agents = hash(line.agent), self._agents.get(client, ())
-        if agent not in agents:
-            self._agents[client] = (agent, *agents[: AGENTS_PER_CLIENT - 1])
-            trim(self._agents, CLIENTS_TIED)
-        if line.referer not in NO_REFERER:
-            page = hash((line.agent, line.referer))
-            self._pages.pop(page, None)  # so that it becomes the newest
-            self._pages[page] = client
-            trim(self._pages, PAGES_TIED)
+        self.learn_all(((client, line),))
+
+    def learn_all(self, pairs: Iterable[tuple[bytes, Line]]) -> None:
+        """Remember which client each of these lines is of."""
+        clients, pages = self._agents, self._pages
+        for client, line in pairs:
+            if not line.agent:
+                continue
+            agent, agents = hash(line.agent), clients.get(client, ())
+            if agent not in agents:
+                clients[client] = (agent, *agents[: AGENTS_PER_CLIENT - 1])
+                trim(clients, CLIENTS_TIED)
+            if line.referer not in NO_REFERER:
+                page = hash((line.agent, line.referer))
+                pages.pop(page, None)  # so that it becomes the newest
+                pages[page] = client
+                trim(pages, PAGES_TIED)
 
 
 def trim(table: dict[Any, Any], limit: int) -> None:

@@ -181,8 +181,7 @@ class Merge:
         out = []
         for second in sorted(seconds):
             for log in self._logs:
-                for line in log.seconds.pop(second, ()):
-                    out.append(self._text(log.server, line))
+                out += self._texts(log.server, log.seconds.pop(second, []))
         if out:
             out.append(b"")
             put(b"\n".join(out))
@@ -191,18 +190,18 @@ class Merge:
             for server in self._open:
                 server.forget(until - jitter)
 
-    def _text(self, server: Server, line: Entry) -> bytes:
-        """The line as it is written, and counted."""
-        if line.client is None:
-            self._rounds.settle_rest(server, line)
-        how = server.count(line)
-        client = line.client
-        if client is None:
-            client = server_key(server.name) if self._settings.unmatched_server else line.own
-        text = client + line.rest
+    def _texts(self, server: Server, lines: list[Entry]) -> list[bytes]:
+        """The lines as they are written."""
+        for line in lines:
+            if not line.client:
+                self._rounds.settle_rest(server, line)
+            if not line.client:
+                line.client = server_key(server.name) if self._settings.unmatched_server else line.own
+        texts = [line.client + line.rest for line in lines]
         if self._reporter.level:
-            self._reporter.debug(2 if how == "sure" else 1, f"{server.name}: {how}: {text!r}")
-        return text
+            for line, text in zip(lines, texts, strict=True):
+                self._reporter.debug(2 if line.how == "sure" else 1, f"{server.name}: {line.how}: {text!r}")
+        return texts
 
     def _reject(self, line: bytes) -> None:
         self._rejected += 1

@@ -20,7 +20,7 @@ Pure: bytes and whole seconds.  Not here: reading, order and time stamps of the 
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
+from collections import Counter, defaultdict
 from operator import attrgetter, itemgetter
 
 from penlib.evidence import COSTS, OTHERS, UNTIED, Front, Surprise, Ties
@@ -71,11 +71,11 @@ class Entry:
     """A line: `time` as logged (epoch seconds), `request` as records have it, `own` the client that it names,
     `rest` what is written behind the client.
 
-    `client` is who asked, once that is known; `sure` whether nobody else could have; `again` a used record's
-    client, should nothing better come.
+    `client` is who asked, empty until that is known; `how` is how well it is known, one of Server.counts;
+    `again` is a used record's client, should nothing better come.
     """
 
-    __slots__ = ("again", "agent", "client", "done", "own", "referer", "request", "rest", "sure", "time")
+    __slots__ = ("again", "agent", "client", "done", "how", "own", "referer", "request", "rest", "time")
 
     def __init__(
         self, rest: bytes, time: int, own: bytes, request: bytes, referer: bytes, agent: bytes
@@ -87,9 +87,9 @@ class Entry:
         self.request = request
         self.referer = referer
         self.agent = agent
-        self.client: bytes | None = None
-        self.again: bytes | None = None
-        self.sure = False
+        self.client = b""
+        self.again = b""
+        self.how = ""
 
 
 Pair = tuple[Entry, Record]
@@ -106,8 +106,9 @@ class Server:
         self.lag = Surprise(LAG_STEP)
         self.front = Front()
         self.counts = dict.fromkeys(("sure", "guessed", "unmatched", "direct"), 0)
-        self._used: dict[bytes, list[Record]] = {}
-        self._used_before: dict[bytes, list[Record]] = {}
+        """Of lines, by how well it is known who asked."""
+        self._used: list[Pair] = []
+        self._used_before: list[Pair] = []
 
     def window(self, slack: int, jitter: int) -> Window:
         """What is usual, give or take `slack` seconds, and in no case more than `jitter` seconds."""
@@ -126,44 +127,51 @@ class Server:
     def forget(self, before: int) -> None:
         """Drop unused records older than that (epoch seconds)."""
         for request, records in list(self.records.items()):
-            if records[-1][0] < before:
-                del self.records[request]
-            elif records[0][0] < before:
+            if records[0][0] < before:
                 del records[: bisect_left(records, before, key=_epoch)]
+                if not records:
+                    del self.records[request]
 
-    def use(self, request: bytes, record: Record) -> None:
-        """This record of a request explains a line now."""
-        if request in self._used:
-            self._used[request].append(record)
-        else:
-            self._used[request] = [record]
-        records = self.records[request]
-        if len(records) == 1:
-            del self.records[request]
-        else:
-            records.remove(record)
+    def settle(self, pairs: list[Pair], how: str) -> None:
+        """These lines are explained by these records."""
+        unused = self.records
+        for line, record in pairs:
+            line.client, line.how = record[1], how
+            records = unused[line.request]
+            if len(records) == 1:
+                del unused[line.request]
+            else:
+                records.remove(record)
+        self._used += pairs
+        self.counts[how] += len(pairs)
 
-    def count(self, line: Entry) -> str:
-        """Count a line that is done with; answers as what."""
-        if line.client is not None:
-            how = "sure" if line.sure else "guessed"
+    def give_up(self, line: Entry, again: bytes) -> None:
+        """No unused record explains this line; perhaps a used one does, of the client `again`."""
+        line.client = again
+        if again:
+            line.how = "guessed"
         else:
-            how = "direct" if self.front.is_strange(line.own) else "unmatched"
-        self.counts[how] += 1
-        return how
+            line.how = "direct" if self.front.is_strange(line.own) else "unmatched"
+        self.counts[line.how] += 1
 
     def summary(self) -> str:
         """What became of the lines, and the clock, in words."""
         counts = ", ".join(f"{number} {how}" for how, number in self.counts.items())
         return f"{sum(self.counts.values())} lines, {counts}, clock {self.skew.middle:+.1f} s"
 
-    def used(self, request: bytes) -> list[Record]:
-        """The records of a request that explained lines of this block and the one before."""
-        return self._used_before.get(request, []) + self._used.get(request, [])
+    def used(self, lines: list[Entry]) -> dict[bytes, list[Record]]:
+        """For the requests of these lines the records that explained lines of this block and the last one."""
+        found: dict[bytes, list[Record]] = {line.request: [] for line in lines}
+        for line, record in (*self._used_before, *self._used) if found else ():
+            if line.request in found:
+                found[line.request].append(record)
+        return found
 
     def next_block(self) -> None:
-        """Used records of two blocks ago are not needed any more."""
-        self._used_before, self._used = self._used, {}
+        """Used records of two blocks ago are not needed any more, nor what makes up most of their lines."""
+        for line, _ in self._used_before:
+            line.request = line.referer = line.agent = b""
+        self._used_before, self._used = self._used, []
 
 
 class Group:
@@ -181,17 +189,18 @@ class Group:
         """The records that are unused by now."""
         return self.server.records.get(self.request, [])
 
-    def ranges(self, window: Window) -> list[range]:
-        """For each line, which are by time then, the indices of records whose time fits."""
+    def ranges(self, window: Window) -> tuple[list[int], list[int]]:
+        """For each line, which are by time then, where the records whose time fits begin and end."""
         least, most = window
         records = self.records
         self.lines.sort(key=_time)
-        end = bisect_right(records, self.lines[-1].time - least, key=_epoch)
+        times = [line.time for line in self.lines]
+        end = bisect_right(records, times[-1] - least, key=_epoch)
         epochs = [record[0] for record in records[:end]]
-        return [
-            range(bisect_left(epochs, line.time - most), bisect_right(epochs, line.time - least))
-            for line in self.lines
-        ]
+        return (
+            [bisect_left(epochs, time - most) for time in times],
+            [bisect_right(epochs, time - least) for time in times],
+        )
 
     def pieces(self) -> list["Group"]:
         """The lines, by time, of at most TOGETHER each."""
@@ -205,21 +214,20 @@ class Group:
 
     def settle(self, pairs: list[Pair]) -> None:
         """These lines and records belong together, most likely."""
-        for line, record in pairs:
-            line.client = record[1]
-            self.server.use(self.request, record)
-        self.lines = [line for line in self.lines if line.client is None]
+        self.server.settle(pairs, "guessed")
+        self.lines = [line for line in self.lines if not line.client]
 
     def alone(self, window: Window, misfits: list[Entry]) -> list[Pair]:
         """The pairs that have only each other; lines whose time fits no record are added to `misfits`."""
-        ranges, records = self.ranges(window), self.records
-        misfits += [line for line, near in zip(self.lines, ranges, strict=True) if not near]
-        befores, afters = [range(0), *ranges[:-1]], [*ranges[1:], range(len(records), len(records))]
-        return [
-            (line, records[near.start])
-            for line, before, near, after in zip(self.lines, befores, ranges, afters, strict=True)
-            if len(near) == 1 and before.stop <= near.start < after.start
-        ]
+        starts, ends = self.ranges(window)
+        records, pairs = self.records, []
+        befores, afters = [0, *ends[:-1]], [*starts[1:], len(records)]
+        for line, before, start, end, after in zip(self.lines, befores, starts, ends, afters, strict=True):
+            if start == end:
+                misfits.append(line)
+            elif end - start == 1 and before <= start < after:
+                pairs.append((line, records[start]))
+        return pairs
 
     def without_strange(self) -> "Group | None":
         """Put the lines that did not come through pen into a group of their own, if there are any."""
@@ -241,7 +249,7 @@ class Rounds:
     def settle(self, fresh: list[tuple[Server, list[Entry]]]) -> None:
         """Rounds 1 to 3, for blocks of lines whose records are at hand for `jitter` seconds around them.
 
-        Lines whose `client` is None afterwards are for `settle_rest`.
+        Lines without a `client` afterwards are for `settle_rest`.
         """
         groups: list[Group] = []
         for server, lines in fresh:
@@ -251,18 +259,17 @@ class Rounds:
             found, misfits = self._certain(server, lines)
             misfits = [line for line in misfits if not server.front.is_doubtful(line.own)]
             if len(misfits) > MISFITS * len(lines) and self._elect_again(server, misfits):
-                found, _ = self._certain(server, [line for line in lines if line.client is None])
+                found, _ = self._certain(server, [line for line in lines if not line.client])
             groups += found
         strange = [group for group in map(Group.without_strange, groups) if group]
         for some, slack, worst in ((groups, 0, OTHERS), (groups, NEAR, OTHERS), (strange, 0, UNTIED)):
             for group in some:
                 self._likeliest(group, slack, worst)
         for server, lines in fresh:
-            for line in lines:
-                if line.client is None:
-                    line.again = self._used(server, line)
-                else:
-                    line.request = line.referer = line.agent = b""  # they are most of what it takes
+            left = [line for line in lines if not line.client and not server.front.is_doubtful(line.own)]
+            used = server.used(left)
+            for line in left:
+                line.again = self._again(server, line, used[line.request])
 
     def _elect_again(self, server: Server, misfits: list[Entry]) -> bool:
         """Look anew at a clock that some lines do not fit; answers whether most of them fit another time.
@@ -287,46 +294,40 @@ class Rounds:
     def settle_rest(self, server: Server, line: Entry) -> None:
         """Rounds 4 and 5, once all lines within `jitter` seconds have been through the others."""
         if server.front.is_doubtful(line.own):
+            server.give_up(line, b"")
             return
         rank, skew, records = self._ties.rank, server.skew, server.records.get(line.request, [])
-        near = range(
-            bisect_left(records, line.time - self._jitter, key=_epoch),
-            bisect_right(records, line.time + self._jitter, key=_epoch),
-        )
-        if len(near) > WEIGHED:
-            near = _around(bisect_left(records, line.time - skew.middle, key=_epoch), near)
+        start = bisect_left(records, line.time - self._jitter, key=_epoch)
+        end = bisect_right(records, line.time + self._jitter, key=_epoch)
+        if end - start > WEIGHED:
+            start, end = _around(bisect_left(records, line.time - skew.middle, key=_epoch), start, end)
         best = min(
-            ((rank(records[at][1], line), skew.distance(line.time - records[at][0]), at) for at in near),
+            (
+                (rank(records[at][1], line), skew.distance(line.time - records[at][0]), at)
+                for at in range(start, end)
+            ),
             default=None,
         )
         if best is None:
-            line.client = line.again
-            return
-        record = records[best[2]]
-        line.client = record[1]
-        server.use(line.request, record)
+            server.give_up(line, line.again)
+        else:
+            server.settle([(line, records[best[2]])], "guessed")
 
     def _certain(self, server: Server, lines: list[Entry]) -> tuple[list[Group], list[Entry]]:
         """Round 1; answers the groups that still have both lines and records, and the lines that have no
         record near them."""
         misfits: list[Entry] = []
         alone = _alone(server, lines, server.window(ALONE, self._jitter), misfits)
-        for own, times in Counter([line.own for line, _ in alone]).items():
+        owns = Counter([line.own for line, _ in alone])
+        for own, times in owns.items():
             server.front.learn(own, times)
-        is_strange, learn, use = server.front.is_strange, self._ties.learn, server.use
-        differences, lags = [], []
-        for line, record in alone:
-            if is_strange(line.own):
-                continue
-            epoch, client, moment = record
-            differences.append(line.time - epoch)
-            lags.append(line.done - moment)
-            learn(client, line)
-            use(line.request, record)
-            line.client, line.sure = client, True
-        server.skew.learn(Counter(differences))
-        server.lag.learn_all(lags)
-        return _grouped(server, [line for line in lines if line.client is None]), misfits
+        strange = {own for own in owns if server.front.is_strange(own)}
+        sure = [pair for pair in alone if pair[0].own not in strange]
+        server.skew.learn(Counter([line.time - record[0] for line, record in sure]))
+        server.lag.learn_all([line.done - record[2] for line, record in sure])
+        self._ties.learn_all((record[1], line) for line, record in sure)
+        server.settle(sure, "sure")
+        return _grouped(server, [line for line in lines if not line.client]), misfits
 
     def _likeliest(self, group: Group, slack: int, worst: int) -> None:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""
@@ -341,15 +342,15 @@ class Rounds:
 
     def _costs(self, group: Group, window: Window, worst: int) -> Costs:
         """What each line's possible records cost: by User-Agent, and by when they were written."""
-        ranges = group.ranges(window)
+        starts, ends = group.ranges(window)
         rank, lag, records = self._ties.rank, group.server.lag.cost, group.records
-        usual = group.server.lag.usual(group.server.skew.middle)
         costs = []
-        for line, near in zip(group.lines, ranges, strict=True):
+        for line, start, end in zip(group.lines, starts, ends, strict=True):
             done, row = line.done, {}
-            if len(near) > WEIGHED:
-                near = _around(bisect_left(records, done - usual, near.start, near.stop, key=_moment), near)
-            for at in near:
+            if end - start > WEIGHED:
+                usual = group.server.lag.usual(group.server.skew.middle)
+                start, end = _around(bisect_left(records, done - usual, start, end, key=_moment), start, end)
+            for at in range(start, end):
                 _, client, moment = records[at]
                 how = rank(client, line)
                 if how <= worst:
@@ -378,18 +379,16 @@ class Rounds:
                 found.append(near)
         return found
 
-    def _used(self, server: Server, line: Entry) -> bytes | None:
+    def _again(self, server: Server, line: Entry, used: list[Record]) -> bytes:
         """The client of the best of the used records within REUSE seconds."""
-        if server.front.is_doubtful(line.own):
-            return None
         rank, distance = self._ties.rank, server.skew.distance
         ranked = [
             (rank(client, line), distance(line.time - epoch), client)
-            for epoch, client, _ in server.used(line.request)
+            for epoch, client, _ in used
             if distance(line.time - epoch) <= REUSE and abs(line.time - epoch) <= self._jitter
         ]
         how, _, client = min(ranked, default=(OTHERS, 0, b""))
-        return client if how < OTHERS else None
+        return client if how < OTHERS else b""
 
 
 def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Entry]) -> list[Pair]:
@@ -403,8 +402,12 @@ def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Ent
         elif len(some) > 1:
             pairs += Group(server, request, some).alone(window, misfits)
         else:  # most are: a busy site has many pages
-            time = some[0].time
-            near = [record for record in records if least <= time - record[0] <= most]
+            time, near = some[0].time, []
+            for record in records:
+                if record[0] > time - least:
+                    break
+                if record[0] >= time - most:
+                    near.append(record)
             if len(near) == 1:
                 pairs.append((some[0], near[0]))
             elif not near:
@@ -412,10 +415,10 @@ def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Ent
     return pairs
 
 
-def _around(at: int, near: range) -> range:
-    """WEIGHED of the indices `near`, those around `at`."""
-    start = min(max(at - WEIGHED // 2, near.start), near.stop - WEIGHED)
-    return range(start, start + WEIGHED)
+def _around(at: int, start: int, end: int) -> tuple[int, int]:
+    """Where WEIGHED of the indices from `start` to `end` begin and end, those around `at`."""
+    start = min(max(at - WEIGHED // 2, start), end - WEIGHED)
+    return start, start + WEIGHED
 
 
 def _grouped(server: Server, lines: list[Entry]) -> list[Group]:
@@ -428,11 +431,7 @@ def _grouped(server: Server, lines: list[Entry]) -> list[Group]:
 
 
 def _by_request(lines: list[Entry]) -> dict[bytes, list[Entry]]:
-    by_request: dict[bytes, list[Entry]] = {}
+    by_request: dict[bytes, list[Entry]] = defaultdict(list)
     for line in lines:
-        request = line.request
-        if request in by_request:
-            by_request[request].append(line)
-        else:
-            by_request[request] = [line]
+        by_request[line.request].append(line)
     return by_request

@@ -28,21 +28,21 @@ def settle(at: Server, *lines: Entry, jitter: int = 600) -> list[bytes | None]:
     rounds = Rounds(jitter)
     rounds.settle([(at, list(lines))])
     for one in lines:
-        if one.client is None:
+        if not one.client:
             rounds.settle_rest(at, one)
-    return [one.client for one in lines]
+    return [one.client or None for one in lines]
 
 
 def test_a_pair_that_is_alone_is_sure():
     one = line(0)
     assert settle(server((0, b"A", b"GET /")), one) == [b"A"]
-    assert one.sure
+    assert one.how == "sure"
 
 
 def test_two_of_one_second_are_not_sure_and_each_get_one():
     lines = line(0), line(0)
     assert sorted(settle(server((0, b"A", b"GET /"), (0, b"B", b"GET /")), *lines)) == [b"A", b"B"]
-    assert not any(one.sure for one in lines)
+    assert [one.how for one in lines] == ["guessed", "guessed"]
 
 
 def test_a_line_without_a_record_has_no_client():
@@ -59,6 +59,16 @@ def test_a_direct_hit_takes_neither_a_used_record_nor_one_of_another_time():
     at = server((-90, b"C", b"GET /c"), (0, b"A", b"GET /"), (300, b"B", b"GET /x"))
     strange = line(1, own=b"198.51.100.7"), line(20, b"GET /x", own=b"198.51.100.7")
     assert settle(at, line(-90, b"GET /c"), line(0), *strange) == [b"C", b"A", None, None]
+
+
+def test_who_pen_is_may_be_learned_before_a_line_takes_a_used_record():
+    at = server((0, b"A", b"GET /"), (60, b"B", b"GET /b"))
+    rounds, first, strange = Rounds(600), line(0), line(0, own=b"198.51.100.7")
+    rounds.settle([(at, [first, strange])])
+    assert [first.client, strange.again] == [b"A", b"A"]
+    rounds.settle([(at, [line(60, b"GET /b")])])
+    rounds.settle_rest(at, strange)
+    assert [strange.client, strange.how] == [b"", "unmatched"]
 
 
 def test_an_unused_record_goes_before_a_used_one():
@@ -81,9 +91,10 @@ def test_a_client_that_is_not_pen_is_left_alone_unless_a_record_fits():
     records = [(10 * n, b"A%d" % n, b"GET /%d" % n) for n in range(ENOUGH + 1)]
     certain = [line(10 * n, b"GET /%d" % n) for n in range(ENOUGH + 1)]
     at = server(*records, (5, b"B", b"GET /"), (100, b"C", b"GET /y"))
-    found = settle(at, *certain, line(60, own=b"203.0.113.1"), line(100, b"GET /y", own=b"203.0.113.1"))
+    strange = line(60, own=b"203.0.113.1"), line(100, b"GET /y", own=b"203.0.113.1")
+    found = settle(at, *certain, *strange)
     assert found == [*(client for _, client, _ in records), None, b"C"]
-    assert [at.count(one) for one in (certain[0], line(60, own=b"203.0.113.1"))] == ["sure", "direct"]
+    assert [one.how for one in (certain[0], *strange)] == ["sure", "direct", "guessed"]
 
 
 def test_what_is_written_soon_after_a_record_is_its_line_within_the_second_too():
