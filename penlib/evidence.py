@@ -17,6 +17,8 @@ CLIENTS_TIED = 50_000
 """Clients whose User-Agents are remembered: 10 to 25 MB, and more than ask within any short while."""
 AGENTS_PER_CLIENT = 8
 """User-Agents remembered for one client: several people may be behind one address."""
+CROWD = 3
+"""User-Agents from which on a client counts as many people, of whom another one may come at any time."""
 PAGES_TIED = 10_000
 """Pairs of User-Agent and referer whose latest client is remembered."""
 
@@ -73,7 +75,7 @@ class Ties:
         if agents is None or not line.agent:
             return UNTIED
         if hash(line.agent) not in agents:
-            return OTHERS
+            return OTHERS if len(agents) < CROWD else UNTIED
         if line.referer not in NO_REFERER and self._pages.get(hash((line.agent, line.referer))) == client:
             return SAME_PAGE
         return KNOWN

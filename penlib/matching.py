@@ -225,7 +225,7 @@ class Live:
         if len(self._index) > self._room:
             self._index.forget_unused(now - self._keep, self._room, now - self._wait)
         for waiting in self._wanted.get(entry.key, ())[:SCAN] if self._wanted else ():
-            if not waiting.strange and self._ties.rank(entry.client, waiting.line) < OTHERS:
+            if self._is_for(entry, waiting):
                 # nobody else asks for it just now: where records are late, only such pairs teach
                 if len(self._wanted[entry.key]) == 1 and not self._index.used(server, waiting.line.request):
                     self._ties.learn(entry.client, waiting.line)
@@ -269,6 +269,19 @@ class Live:
     def due(self) -> float | None:
         """When the first of the waiting lines will have waited long enough; None if no line waits."""
         return next(iter(self._waiting)).since + self._wait if self._waiting else None
+
+    def _is_for(self, entry: Entry, waiting: Waiting) -> bool:
+        """Whether a record that has just come is that of a line that waits.
+
+        Where records come before their lines it is a later line's, most likely, and this one's was lost: then
+        it gets the record only if nobody else has taken it when its time is over.
+        """
+        age = self._seen.get(waiting.server, NOTHING).age
+        return (
+            not waiting.strange
+            and age.cost(waiting.since - entry.at) < UNFIT
+            and self._ties.rank(entry.client, waiting.line) < OTHERS
+        )
 
     def _likeliest(self, entries: list[Entry], waiting: Waiting) -> tuple[Entry, bool]:
         """The best of some records, the oldest of equals, and whether it is so by far."""

@@ -19,6 +19,8 @@ from penlib import records
 
 PEN = b"192.0.2.1"  # pen's own address: what web servers take for the client
 
+CROWDS = 10  # addresses behind which there are many people
+
 
 class Settings(NamedTuple):
     """One cluster.  Times are in seconds, shares are of all requests."""
@@ -29,6 +31,7 @@ class Settings(NamedTuple):
     clients: int = 2000
     urls: int = 5000
     agents: int = 400  # User-Agents; every client has one, chosen evenly
+    crowds: float = 0.0  # share of requests by people behind CROWDS addresses, with any User-Agent
     zipf: float = 1.05
     service: float = 0.080  # the median; log-normal
     spread: float = 1.0  # sigma of its logarithm
@@ -85,6 +88,9 @@ def requests(settings: Settings) -> list[Request]:
     for number in range(settings.requests):
         at += rng.expovariate(settings.rate)
         who = rng.randrange(settings.clients)
+        agent = agents[who]
+        if settings.crowds and rng.random() < settings.crowds:
+            who, agent = who % CROWDS, rng.randrange(settings.agents)
         where = rng.randrange(settings.servers)
         raw = _request(rng, paths[bisect(weights, rng.random() * weights[-1])], settings)
         fate = rng.random()
@@ -95,7 +101,7 @@ def requests(settings: Settings) -> list[Request]:
         if not aborted:
             logged = clients[who] if direct else PEN
             stamp = (done if settings.stamped_at_end else at) + offsets[where]
-            line = _line(logged, stamp, raw, number, agents[who], settings.combined)
+            line = _line(logged, stamp, raw, number, agent, settings.combined)
         made.append(Request(number, at, done, clients[who], server_address(where), raw, not direct, line))
     return made
 
