@@ -39,6 +39,9 @@ REUSE = 2
 MISFITS = 0.2
 """Share of lines with no record near them from which on the clocks are looked at anew."""
 
+FEW = 5
+"""Lines that set no clock which others, that fit the present one, do not fit."""
+
 Record = tuple[int, bytes, float]
 """When pen noted it (epoch seconds), whose request it was, and when within its second, about."""
 
@@ -258,7 +261,8 @@ class Rounds:
                 server.skew.elect(self._differences(server, lines))
             found, misfits = self._certain(server, lines)
             misfits = [line for line in misfits if not server.front.is_doubtful(line.own)]
-            if len(misfits) > MISFITS * len(lines) and self._elect_again(server, misfits):
+            many = len(misfits) > MISFITS * len(lines) and len(misfits) >= min(FEW, len(lines))
+            if many and self._elect_again(server, misfits):
                 found, _ = self._certain(server, [line for line in lines if not line.client])
             groups += found
         strange = [group for group in map(Group.without_strange, groups) if group]
@@ -278,18 +282,10 @@ class Rounds:
         """
         before, server.skew = server.skew, Skew()
         elected = server.skew.elect(self._differences(server, misfits))
-        if elected and self._fitting(server, misfits) > len(misfits) / 2:
+        if elected and _fitting(server, misfits) > len(misfits) / 2:
             return True
         server.skew = before
         return False
-
-    def _fitting(self, server: Server, lines: list[Entry]) -> int:
-        """How many lines have a record near them."""
-        distance = server.skew.distance
-        return sum(
-            any(not distance(line.time - record[0]) for record in server.records.get(line.request, ()))
-            for line in lines
-        )
 
     def settle_rest(self, server: Server, line: Entry) -> None:
         """Rounds 4 and 5, once all lines within `jitter` seconds have been through the others."""
@@ -389,6 +385,16 @@ class Rounds:
         ]
         how, _, client = min(ranked, default=(OTHERS, 0, b""))
         return client if how < OTHERS else b""
+
+
+def _fitting(server: Server, lines: list[Entry]) -> int:
+    """How many lines have a record whose time fits."""
+    first, last, records = server.skew.first, server.skew.last, server.records
+    return sum(
+        bisect_left(some, line.time - last, key=_epoch) < bisect_right(some, line.time - first, key=_epoch)
+        for line in lines
+        if (some := records.get(line.request))
+    )
 
 
 def _alone(server: Server, lines: list[Entry], window: Window, misfits: list[Entry]) -> list[Pair]:

@@ -54,6 +54,11 @@ def test_a_used_record_is_taken_again_within_2_s_only():
     assert settle(at, line(0), line(0 + REUSE), line(1 + REUSE + 1)) == [b"A", b"A", None]
 
 
+def test_a_single_line_of_another_time_does_not_set_the_clock():
+    at = server((0, b"A", b"GET /"))
+    assert settle(at, line(0), line(REUSE), line(9)) == [b"A", b"A", None]
+
+
 def test_a_direct_hit_takes_neither_a_used_record_nor_one_of_another_time():
     """Also where too few lines were seen to know who pen is."""
     at = server((-90, b"C", b"GET /c"), (0, b"A", b"GET /"), (300, b"B", b"GET /x"))
