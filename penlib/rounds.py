@@ -25,7 +25,7 @@ from operator import attrgetter, itemgetter
 
 from penlib.evidence import COSTS, OTHERS, UNTIED, Front, Surprise, Ties
 from penlib.pairing import Costs, cheapest
-from penlib.skew import Skew
+from penlib.skew import Offsets, Skew
 
 ALONE = 1
 """Seconds around the usual differences in which there must be nobody else for a pair to be alone."""
@@ -106,6 +106,7 @@ class Server:
         self.records: dict[bytes, list[Record]] = {}
         """By request, each list by time."""
         self.skew = Skew()
+        self.offsets: Offsets | None = None
         self.lag = Surprise(LAG_STEP)
         self.front = Front()
         self.counts = dict.fromkeys(("sure", "guessed", "unmatched", "direct"), 0)
@@ -147,6 +148,17 @@ class Server:
                 records.remove(record)
         self._used += pairs
         self.counts[how] += len(pairs)
+
+    def straighten(self, lines: list[Entry], pairs: list[tuple[float, float]]) -> None:
+        """Bring the moments of lines to those of records, by certain pairs of the block (see Offsets); by
+        those of an earlier block if there are none."""
+        if pairs:
+            self.offsets = Offsets(pairs)
+        if self.offsets:
+            at = self.offsets.at
+            self.lag.learn_all([lag - at(moment) for moment, lag in pairs])
+            for line in lines:
+                line.done -= at(line.done)
 
     def give_up(self, line: Entry, again: bytes) -> None:
         """No unused record explains this line; perhaps a used one does, of the client `again`."""
@@ -320,10 +332,11 @@ class Rounds:
         strange = {own for own in owns if server.front.is_strange(own)}
         sure = [pair for pair in alone if pair[0].own not in strange]
         server.skew.learn(Counter([line.time - record[0] for line, record in sure]))
-        server.lag.learn_all([line.done - record[2] for line, record in sure])
         self._ties.learn_all((record[1], line) for line, record in sure)
         server.settle(sure, "sure")
-        return _grouped(server, [line for line in lines if not line.client]), misfits
+        left = [line for line in lines if not line.client]
+        server.straighten(left, [(line.done, line.done - record[2]) for line, record in sure])
+        return _grouped(server, left), misfits
 
     def _likeliest(self, group: Group, slack: int, worst: int) -> None:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""
@@ -344,7 +357,7 @@ class Rounds:
         for line, start, end in zip(group.lines, starts, ends, strict=True):
             done, row = line.done, {}
             if end - start > WEIGHED:
-                usual = group.server.lag.usual(group.server.skew.middle)
+                usual = group.server.lag.usual(0.0)
                 start, end = _around(bisect_left(records, done - usual, start, end, key=_moment), start, end)
             for at in range(start, end):
                 _, client, moment = records[at]

@@ -6,11 +6,15 @@ that the request took.  So it has a few usual values next to each other, and the
 pairs that could be no others' (`learn`), and, where nothing is known or nothing fits any more, from a vote
 among all differences that are possible (`elect`).
 
-Pure: whole seconds in and out.  What Live needs of the same kind, with arrival times, is in evidence.
+Within the second, and as a clock drifts, the difference changes all along a log: `Offsets`.
+
+Pure: seconds in and out.  What Live needs of the same kind, with arrival times, is in evidence.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 USUAL = 0.03
 """Share of the pairs that makes a difference a usual one."""
@@ -33,6 +37,12 @@ VICINITY = 20
 
 SIGMAS = 7
 """By how many standard deviations it must exceed what chance gives: there are a thousand to choose from."""
+
+BUNCH = 9
+"""Pairs whose median tells how far the moments of lines are off, at least: few, for that changes quickly."""
+
+STEADY = 0.1
+"""Seconds by which neighbours should differ; where answers take more unequally long, more are needed."""
 
 
 class Skew:
@@ -103,6 +113,34 @@ class Skew:
         self.known = True
         self._pairs.clear()
         return True
+
+
+class Offsets:
+    """By how much the moments of lines are later than those of their records, all along a block of a log.
+
+    Moments within a second are estimates, and those of lines near each other are wrong by about the same (see
+    mergesources).  Medians of a few certain pairs side by side show by how much, and a clock that drifts.
+    """
+
+    def __init__(self, pairs: list[tuple[float, float]]) -> None:
+        """`pairs`: at least one, each the moment of a line, and by how much that of its record is earlier."""
+        pairs.sort()
+        steps = sorted(abs(pair[1] - next_[1]) for pair, next_ in pairwise(pairs)) or [0.0]
+        spread = steps[len(steps) // 2]  # of neighbours: that a clock drifts does not count
+        size = min(max(BUNCH, int(BUNCH * (spread / STEADY) ** 2)), len(pairs))
+        bunches = [pairs[at : at + size] for at in range(0, len(pairs) - size + 1, size)]
+        self._moments = [bunch[size // 2][0] for bunch in bunches]
+        self._offsets = [sorted(lag for _, lag in bunch)[size // 2] for bunch in bunches]
+
+    def at(self, moment: float) -> float:
+        """Seconds, for a line of that moment: between two medians in proportion."""
+        moments, offsets = self._moments, self._offsets
+        after = bisect_left(moments, moment)
+        if after == 0 or after == len(moments):
+            return offsets[max(0, after - 1)]
+        start, end = moments[after - 1], moments[after]
+        before = offsets[after - 1]
+        return before + (offsets[after] - before) * (moment - start) / (end - start)
 
 
 def _beside(votes: Counter[int], peak: int) -> float:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penlib.skew import REMEMBERED, WIDEST, Skew
+from penlib.skew import BUNCH, REMEMBERED, WIDEST, Offsets, Skew
 
 
 def test_until_something_is_known_a_line_is_of_its_records_second_or_the_next():
@@ -78,3 +78,28 @@ def test_the_middle_is_the_mean():
     assert skew.middle == 0
     skew.learn(Counter({3: 1, 4: 1}))
     assert skew.middle == 3.5
+
+
+class TestOffsets:
+    def test_what_is_known_in_two_places_holds_between_them_in_proportion(self):
+        early, late = [(n / 10, 2.0) for n in range(BUNCH)], [(9.0 + n / 10, 4.0) for n in range(BUNCH)]
+        offsets = Offsets(late + early)
+        middle = BUNCH // 2 / 10
+        assert [offsets.at(moment) for moment in (-50.0, middle, middle + 4.5, middle + 9, 99.0)] == [
+            2.0,
+            2.0,
+            pytest.approx(3.0),
+            4.0,
+            4.0,
+        ]
+
+    def test_one_pair_is_enough(self):
+        assert Offsets([(5.0, -90.25)]).at(1000.0) == -90.25
+
+    def test_a_slow_request_does_not_count(self):
+        assert Offsets([(n / 10, 30.0 if n == 4 else 0.5) for n in range(BUNCH)]).at(0.4) == 0.5
+
+    def test_where_answers_take_unequally_long_more_pairs_count_together(self):
+        rng = random.Random(1)
+        offsets = Offsets([(n / 10, rng.uniform(0, 1)) for n in range(2000)])
+        assert all(abs(offsets.at(moment) - 0.5) < 0.15 for moment in range(0, 200, 5))
