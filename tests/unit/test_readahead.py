@@ -4,6 +4,7 @@ Both ends are in this process, so it is known what has been read from the kernel
 """
 
 import contextlib
+import itertools
 import random
 import socket
 import ssl
@@ -148,11 +149,16 @@ class World:
         assert self.channel._ahead.held()
 
     def fill(self):
-        """Send until something waits for the server, which does not read."""
-        while not self.relay.waiting(self.up):
-            self.say(self.records(*[RECORD] * 6))
-            self.loop.after(0.01, self.loop.stop)
-            self.loop.run()
+        """Send until something waits for the server, which does not read, while more was read ahead: where
+        the kernel's buffers are full may be at the end of what was sent."""
+        for count in itertools.cycle((5, 6, 7)):
+            while not self.relay.waiting(self.up):
+                self.say(self.records(*[RECORD] * count))
+                self.loop.after(0.01, self.loop.stop)
+                self.loop.run()
+            if self.channel._ahead and self.channel._ahead.held():
+                return
+            self.run()
 
     def turns(self):
         """How often the loop turns while nothing happens."""
@@ -252,7 +258,6 @@ def test_a_server_that_does_not_read_and_then_does(world):
     made = world()
     made.go_ahead()
     made.fill()
-    assert made.channel._ahead.held()
     assert made.turns() < 5
     made.run()
     assert made.got == made.sent
