@@ -154,9 +154,9 @@ class Server:
         those of an earlier block if there are none."""
         if pairs:
             self.offsets = Offsets(pairs)
+            self.lag.learn_all(self.offsets.rests)
         if self.offsets:
             at = self.offsets.at
-            self.lag.learn_all([lag - at(moment) for moment, lag in pairs])
             for line in lines:
                 line.done -= at(line.done)
 

@@ -41,6 +41,9 @@ SIGMAS = 7
 BUNCH = 9
 """Pairs whose median tells how far the moments of lines are off, at least: few, for that changes quickly."""
 
+ENOUGH = 1000
+"""Pairs of a block that show how much the differences vary."""
+
 STEADY = 0.1
 """Seconds by which neighbours should differ; where answers take more unequally long, more are needed."""
 
@@ -125,12 +128,14 @@ class Offsets:
     def __init__(self, pairs: list[tuple[float, float]]) -> None:
         """`pairs`: at least one, each the moment of a line, and by how much that of its record is earlier."""
         pairs.sort()
-        steps = sorted(abs(pair[1] - next_[1]) for pair, next_ in pairwise(pairs)) or [0.0]
+        steps = sorted(abs(pair[1] - next_[1]) for pair, next_ in pairwise(pairs[:ENOUGH])) or [0.0]
         spread = steps[len(steps) // 2]  # of neighbours: that a clock drifts does not count
         size = min(max(BUNCH, int(BUNCH * (spread / STEADY) ** 2)), len(pairs))
         bunches = [pairs[at : at + size] for at in range(0, len(pairs) - size + 1, size)]
         self._moments = [bunch[size // 2][0] for bunch in bunches]
-        self._offsets = [sorted(lag for _, lag in bunch)[size // 2] for bunch in bunches]
+        self._offsets = [sorted([lag for _, lag in bunch])[size // 2] for bunch in bunches]
+        self.rests = [lag - self.at(moment) for moment, lag in pairs[:: 1 + len(pairs) // ENOUGH]]
+        """What is left of the differences of the pairs, or of enough of them."""
 
     def at(self, moment: float) -> float:
         """Seconds, for a line of that moment: between two medians in proportion."""
