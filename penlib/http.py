@@ -132,13 +132,18 @@ class RequestParser:
         If `data` is one whole head, without a body and without a wish for another protocol, and nothing is
         held: its request line, and the state is as after `feed`.  Otherwise None, and nothing has changed.
         """
-        if self.held or (self.state is not REQUEST_LINE and self.state is not UNDECIDED):
+        if not self.is_between:
             return None
         head = httphead.PLAIN_HEAD.fullmatch(data)
         if head is None or len(data) > HEAD_LIMIT:
             return None
         self.state = REQUEST_LINE
         return head[1]
+
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next begins a request."""
+        return not self.held and (self.state is REQUEST_LINE or self.state is UNDECIDED)
 
     @property
     def unseen(self) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from penlib import http, httpanswers, httphead
 from penlib.balancer.connection import Connection
+from penlib.balancer.dump import Taps
 from penlib.balancer.pairs import ALL, Tap
 from penlib.balancer.relay import Relay
 from penlib.forwarded import LONGEST, Forwarded, begins_forwarded_field
@@ -66,7 +67,7 @@ class Rewriter:
         """Something waits for the server: answers are to be reported to `progress`."""
 
     def look(self, looker: Tap) -> None:
-        """Someone looks at the client from now on, where nobody did."""
+        """This one looks at the client from now on."""
         self._lookers = (looker, self._lookers[1])
 
     def step_back(self, doubtful: "Doubtful | None" = None) -> None:
@@ -169,9 +170,13 @@ class _Before:
         self._looker = looker
 
     def look(self, looker: Tap) -> None:
-        """Stand before `looker` from now on, and not before nobody."""
-        self._looker = looker
-        self._rewriter.look(looker)
+        """Stand before `looker` from now on, too."""
+        self._looker = self._too(looker)
+
+    def _too(self, looker: Tap) -> Tap:
+        both = Taps(looker, self._looker) if self._looker else looker
+        self._rewriter.look(both)
+        return both
 
     def answered(self) -> None:
         if self._looker:
@@ -185,7 +190,7 @@ class _Before:
 class Requests(_Before):
     """The tap of the client's side."""
 
-    __slots__ = ("_ahead", "_answers", "_forwarded", "_parser")
+    __slots__ = ("_ahead", "_answers", "_forwarded", "_late", "_parser")
 
     def __init__(self, rewriter: Rewriter, forwarded: Forwarded, looker: Tap | None) -> None:
         super().__init__(rewriter, looker)
@@ -194,11 +199,18 @@ class Requests(_Before):
         self._parser = RequestParser()
         self._ahead = 0
         """Bytes of the first line, or of what may become it, that have passed and the parser still holds."""
+        self._late: Tap | None = None
+        """Looks instead of the looker from the next request on, of which it gets all."""
+
+    def look(self, looker: Tap) -> None:
+        self._late = self._too(looker)
 
     def feed(self, data: bytes) -> bytes:
         parser = self._parser
         if parser.state is http.LOST:
             return b""
+        if self._late and parser.is_between:
+            self._looker, self._late = self._late, None
         if self._looker:
             self._looker.feed(data)
         line = parser.plain(data)
@@ -239,7 +251,7 @@ class Requests(_Before):
 
     def _doubt(self, raw: bytes) -> bytes:
         """What passes of the beginning of a connection that is not HTTP."""
-        doubtful = Doubtful(self._rewriter, self._looker)
+        doubtful = Doubtful(self._rewriter, self._late or self._looker)
         self._rewriter.step_back(doubtful)
         return self._rest_of(doubtful.passed(raw))
 

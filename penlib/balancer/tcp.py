@@ -247,14 +247,15 @@ class Tcp:
 
     def _log_late(self, connection: Connection, server: Server) -> None:
         present = self.relay.tap_of(connection.down)
-        if self.relay.is_bulk(connection.down) or (present and present.unseen()):
-            return  # in the middle of a body
+        follows = isinstance(present, Requests | Doubtful)
+        if self.relay.is_bulk(connection.down) and not follows:
+            return  # in the middle of a body, and nobody knows where that ends
         log = self._logging(connection, server)
+        log.answered()  # it may have been
         if isinstance(present, Requests | Doubtful):
             present.look(log)
         else:
             self.relay.tap(connection.down, Taps(log, present) if present else log)
-        log.answered()  # it may have been
 
     def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
         """The taps of -H."""

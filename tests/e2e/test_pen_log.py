@@ -153,7 +153,30 @@ class TestBegun:
             pen.command("log pen.log")
             client.send(body[5:] + body)
             assert client.response() == "s0"
-        assert logged(pen) == []
+            client.get("/next")
+        assert logged(pen) == ["GET /next HTTP/1.1"]
+
+    def test_in_the_middle_of_a_head(self, lab, web):
+        """With -H the log begins with the next request: the rest of this one would be no HTTP."""
+        pen = lab.pen("-H", servers=[web])
+        with pen.client() as client:
+            client.get("/before")
+            client.send(b"POST /one HTTP/1.1\r\nHost: ")
+            wait_until(lambda: pen.command("log pen.log"))
+            client.send(b"x\r\nContent-Length: 3\r\n\r\n").send(b"GET")
+            client.response()
+            client.get("/two")
+        assert logged(pen)[-1] == "GET /two HTTP/1.1"
+        assert "GET" not in logged(pen)
+
+    def test_beside_a_dump(self, lab, web):
+        pen = lab.pen("-H", "-dddaf", servers=[web])
+        with pen.client() as client:
+            client.get("/one")
+            pen.command("log pen.log")
+            client.get("/two")
+        assert logged(pen) == ["GET /two HTTP/1.1"]
+        pen.says("GET /two HTTP/1.1")
 
 
 class TestHttp:
