@@ -79,6 +79,9 @@ class Journal:
         """Log to `name` from now on: HOST:PORT, or else the file at `path`.  On failure (PenError) nothing
         changes."""
         target: Target
+        if name == self.name and isinstance(self._target, DatagramTarget):
+            self._target.reopen()  # which keeps the address that it knows, if there is no other
+            return
         known = self._known.pop(name, None)
         penlogd, places = known if known else (penlogd_of(name), [])
         if penlogd:
@@ -158,8 +161,14 @@ class DatagramTarget:
         self._socket: socket.socket | None = None
         self._waiting: deque[bytes] = deque(maxlen=BACKLOG_DATAGRAMS)
         self._failing = False
-        self._doubted_until = 0.0  # monotonic: before that a send without an error does not say much
         self._lost = 0
+        self._sure = False
+        """Nothing was refused for DOUBT seconds."""
+        self._sent_since = 0.0  # monotonic: where that is not so, since when there was no refusal
+        self._unsure = 0
+        """What was sent since then."""
+        self._proven = False
+        """Nothing was refused for as long where we send now, in the beginning."""
         self._looking_up = False
         self._retry: Timer | None = None
         self._closed = False
@@ -180,9 +189,10 @@ class DatagramTarget:
         if self._closed:
             return
         try:
-            if isinstance(answer, PenError):
+            if not isinstance(answer, PenError):
+                self._places = deque(answer)
+            elif self._socket or not self._places:  # or else those may let us by now
                 raise answer
-            self._places = deque(answer)
             self._connect()
         except PenError as exc:
             if self._socket:
@@ -207,6 +217,8 @@ class DatagramTarget:
                 if self._socket:
                     self._socket.close()
                 self._socket = sock
+                self._sure = self._proven = False
+                self._unsure = 0
                 return
         raise PenError(why)
 
@@ -215,7 +227,9 @@ class DatagramTarget:
         if self._socket:
             self._send(datagram)
         else:
-            self._lost += len(self._waiting) == BACKLOG_DATAGRAMS
+            if len(self._waiting) == BACKLOG_DATAGRAMS:
+                self._lost += 1
+                self._fail("its name is still being looked up, records are lost")
             self._waiting.append(datagram)
 
     def _send(self, datagram: bytes) -> None:
@@ -228,18 +242,20 @@ class DatagramTarget:
                 self._doubt(reason(exc))
                 break
             except OSError as exc:
-                self._lost += isinstance(exc, ConnectionRefusedError)  # the one before
+                if isinstance(exc, ConnectionRefusedError):  # of what went before
+                    self._lost += max(1, self._unsure)
                 self._doubt(reason(exc))
                 self._next_place()
             else:
-                if self._failing:
+                if not self._sure:
                     self._sent()
                 return
         self._lost += 1
 
     def _next_place(self) -> None:
-        """Go on with the next address of the name; if it has only one, with the same socket."""
-        if len(self._places) > 1:
+        """Go on with the next address of the name, unless there was a penlogd at this one: that comes back,
+        and nobody else may."""
+        if len(self._places) > 1 and not self._proven:
             self._places.rotate(-1)
             with contextlib.suppress(PenError):
                 self._connect()
@@ -247,7 +263,8 @@ class DatagramTarget:
     def _doubt(self, why: str) -> None:
         """A send has failed."""
         self._fail(why)
-        self._doubted_until = clock.monotonic() + DOUBT
+        self._sure = False
+        self._unsure = 0
 
     def _fail(self, why: str) -> None:
         if not self._failing:
@@ -255,8 +272,16 @@ class DatagramTarget:
             self._reporter.warn(f"log {self._name}: {why}; traffic goes on")
 
     def _sent(self) -> None:
-        """Nothing is heard of a failure any more: if that lasts, say so."""
-        if clock.monotonic() >= self._doubted_until:
+        """Sent without an error, which says little before some time has passed."""
+        now = clock.monotonic()
+        if not self._unsure:
+            self._sent_since = now
+        self._unsure += 1
+        if now - self._sent_since < DOUBT:
+            return
+        self._sure = self._proven = True
+        self._unsure = 0
+        if self._failing:
             self._failing = False
             self._reporter.warn(f"log {self._name}: sent again, {self._lost} records lost")
             self._lost = 0

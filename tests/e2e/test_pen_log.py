@@ -542,4 +542,5 @@ class TestLogHost:
         host = lab.closing(LogHost(port=10000))
         (lab.directory / "hosts").write_text("127.0.0.1 loghost\n")
         assert host.wait(1)[0] == b"+ 127.0.0.1 127.0.0.1 GET /early HTTP/1.1\n"
-        assert len(pen.err.splitlines()) == 2, "when it began and when it ended"
+        wait_until(lambda: client.get("/later") and len(pen.err.splitlines()) == 2)
+        assert "sent again, 0 records lost" in pen.err
