@@ -12,6 +12,9 @@ from penlib.errors import failed
 MODE = 0o640
 """Of files that are new."""
 
+LINKS = 40
+"""Followed in a row, path_resolution(7)."""
+
 PUBLIC = 0o644
 """Of new files that others are to read, too."""
 
@@ -69,29 +72,43 @@ def _rename_new(path: str, data: bytes, mode: int, old: os.stat_result | None) -
 
 
 def is_special(path: str) -> bool:
-    """Whether `path`, perhaps a link, leads to something that is neither a file nor a directory, and so must
-    not be replaced by a file."""
+    """Whether `path`, perhaps a link, leads to something that is neither a file nor a directory, or that our
+    standard streams go to, and so must not be replaced by a file."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+            return any(os.path.samestat(found, os.fstat(stream)) for stream in (1, 2))
     except OSError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return True
 
 
-def is_strangers_link(path: str) -> bool:
-    """Whether `path` is a link that neither root nor we have made: with our rights it leads where somebody
-    else wants.  The kernel follows none of those in /tmp, either: protected_symlinks in proc_sys_fs(5)."""
+def followed(path: str) -> tuple[str, bool]:
+    """Where `path` leads, and whether that is special; but only by links that root or we have made.
+
+    With our rights the link of anybody else leads where he wants.  The kernel follows none of those in /tmp,
+    either, but only where it follows itself: protected_symlinks in proc_sys_fs(5).
+    """
     try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid())
+        for _ in range(LINKS):
+            found = os.lstat(path)
+            if not stat.S_ISLNK(found.st_mode):
+                return path, is_special(path)
+            if found.st_uid not in (0, os.geteuid()):
+                break
+            target = os.path.join(os.path.dirname(path), os.readlink(path))
+            if not os.path.lexists(target) and is_special(path):  # a pipe has no name, see /proc/self/fd
+                return path, True
+            path = target
+    except OSError:  # there is nothing yet
+        pass
+    return path, False
 
 
 def write_special(path: str, data: bytes, what: str) -> None:
     """Write to a device or FIFO, which is not waited for.  Raises PenError `WHAT: why`."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             os.write(fd, data)
         finally:

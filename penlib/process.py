@@ -74,11 +74,7 @@ class PidFile:
     """The file with the daemon's pid: `write` it when listening, `remove` it at the end."""
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-        follow = not files.is_strangers_link(self.path)
-        self._special = follow and files.is_special(self.path)
-        if follow and os.path.islink(self.path) and not self._special:
-            self.path = os.path.realpath(self.path)  # a link stays a link
+        self.path, self._special = files.followed(os.path.abspath(path))  # a link stays a link
         self._fd = -1  # kept open: from a jail, or as another user, the file may be out of reach by its name
 
     def stale_or_running(self, tool: str) -> int:
@@ -86,7 +82,7 @@ class PidFile:
         if self._special:
             return 0  # nobody may ever write there what we would read
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=_at_once) as file:
                 pid = int(file.read(32))
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = file.read().split(b"\0")[:4]
@@ -165,6 +161,11 @@ def working_directory() -> str:
         return os.getcwd()
     except OSError as exc:
         raise failed("working directory", exc) from exc
+
+
+def _at_once(path: str, flags: int) -> int:
+    """For `open`: neither a link nor a FIFO that has come there keeps us."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _unlink(path: str) -> None:

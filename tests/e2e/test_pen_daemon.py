@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -270,20 +271,39 @@ class TestPidFile:
             assert not (lab.directory / "real.pid").exists()
 
     @needs("root")
-    @pytest.mark.parametrize("kind", ["file", "device"])
-    def test_the_link_of_a_stranger_is_not_followed(self, lab, listen, kind):
+    @pytest.mark.parametrize("ours", [False, True], ids=["straight", "behind ours"])
+    @pytest.mark.parametrize("kind", ["file", "device", "fifo"])
+    def test_the_link_of_a_stranger_is_not_followed(self, lab, listen, kind, ours):
         """Nor is one that would make root overwrite a file, or a disk."""
-        target, link = lab.directory / "target", lab.directory / "pen.pid"
-        if kind == "device":
-            os.mknod(target, stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        else:
+        target, link, named = (lab.directory / name for name in ("target", "link", "pen.pid"))
+        if kind == "file":
             target.write_text("precious\n")
+        else:
+            os.mknod(target, (stat.S_IFIFO if kind == "fifo" else stat.S_IFCHR) | 0o666, os.makedev(1, 3))
         link.symlink_to(target)
         os.lchown(link, NOBODY.pw_uid, NOBODY.pw_gid)
+        if ours:
+            named.symlink_to("link")
+        else:
+            link.rename(named)
         pen = lab.pen("-p", "pen.pid", listen=listen)
-        assert link.read_text() == f"{pen.pid}\n"
+        assert named.read_text() == f"{pen.pid}\n"
+        assert named.is_symlink() == ours
         assert not link.is_symlink()
-        assert kind == "device" or target.read_text() == "precious\n"
+        assert kind != "file" or target.read_text() == "precious\n"
+
+    def test_standard_output_that_is_a_file_is_added_to(self, lab, listen):
+        out = lab.directory / "out"
+        out.write_text("before\n")
+        with out.open("a") as file:
+            words = [*lab.tool("pen"), "-f", "-p", "/dev/stdout", listen]
+            pen = subprocess.Popen(list(map(str, words)), stdout=file, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: out.read_text() == f"before\n{pen.pid}\n")
+        finally:
+            pen.terminate()
+        assert pen.wait() == 0
+        assert out.read_text() == f"before\n{pen.pid}\n"
 
     def test_a_fifo_is_not_waited_for(self, lab, listen):
         os.mkfifo(lab.directory / "fifo")
