@@ -156,13 +156,13 @@ class Endings:
         if side.tap:
             side.tap.finish()
         self._drop_waiting(fd)
-        self._loop.want(fd, 0)
+        self._loop.watch(fd, 0, _deaf)
         with contextlib.suppress(OSError):  # a reset socket is closed already, one that broke TLS is not
             self._pairs.sock(fd).shutdown(socket.SHUT_RDWR)
         if self._pairs.waiting(to):
             self._loop.watch(to, WRITE, self._pairs.flusher)
         else:
-            self._loop.want(to, 0)
+            self._loop.watch(to, 0, _deaf)
         self.expel(to, other)
 
     def expel(self, fd: int, side: Side, look: int = 0, before: int = 0) -> None:
@@ -197,6 +197,11 @@ class Endings:
             _discard_input(fd)
         if side.tap:
             side.tap.finish()
+
+
+def _deaf(fd: int, mask: int) -> None:
+    """Handler of a side that is not read again, for an event that the present batch may still have: who wrote
+    to its peer, or read it, would take the reset for another one, and close without waiting."""
 
 
 def _unsent(fd: int) -> int:

@@ -149,7 +149,7 @@ class Relay(Pairs):
         """Read a paused `fd` again, as soon as its peer takes it."""
         side = self.sides[fd]
         side.paused = False
-        if not side.ended and not self.waiting(self.peer[fd]):
+        if not side.ended and not side.leaving and not self.waiting(self.peer[fd]):
             self.loop.want(fd, self.loop.wanted(fd) | READ)
 
     def give(self, fd: int, data: bytes) -> None:

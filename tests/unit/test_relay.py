@@ -9,7 +9,7 @@ import pytest
 
 from penlib.balancer.pairs import RECORD
 from penlib.balancer.relay import Relay
-from penlib.loop import Loop
+from penlib.loop import READ, Loop
 
 
 class Owner:
@@ -47,10 +47,11 @@ def drain(source):
     source.setblocking(False)
     got = b""
     try:
-        while True:
-            got += source.recv(1 << 20)
+        while data := source.recv(1 << 20):
+            got += data
     except BlockingIOError:
-        return got
+        pass
+    return got
 
 
 def run(loop):
@@ -148,6 +149,40 @@ class TestTheEndIsInSight:
         assert client.recv(100) == b"answer"
         assert ended
         client.close()
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_what_the_peer_of_a_reset_side_sends_in_the_same_batch(who):
+    """It is lost, but not what is still on its way to the peer."""
+    loop = Loop()
+    relay = Relay(loop)
+    client, server, (down, up) = tcp_sides(relay)
+    relay.join(down, up, Owner())
+    one, other = (server, client) if who == "server" else (client, server)
+    fd, to = (up, down) if who == "server" else (down, up)
+    data = b"last words " * 10_000
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    relay.sock(to).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(data))
+    one.sendall(data)
+    while relay.moved[fd] < len(data):
+        run(loop)
+    assert not relay.waiting(to)
+    other.send(b"upload")
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+    for ready in (fd, to):
+        loop.handlers[ready](ready, READ)
+    got = b""
+    for _ in range(200):
+        if len(got) < len(data):
+            run(loop)
+            got += drain(other)
+    assert got == data
+    with pytest.raises(ConnectionResetError):
+        for _ in range(200):
+            run(loop)
+            assert not drain(other)
+    other.close()
 
 
 def test_a_number_that_is_used_again():
