@@ -160,7 +160,12 @@ class Channel:
 
     def write(self, data: bytes | memoryview) -> int:
         """Write some of `data`; answers how much.  What is left has to be written next, perhaps with more
-        behind it.  Raises BlockingIOError if nothing can be written, OSError."""
+        behind it.  Raises BlockingIOError if nothing can be written, OSError.
+
+        Where OpenSSL must read before it writes, the client has sent a part of a handshake message, the
+        least that makes it wait for more: nobody does that who means well, and no poller would say when to go
+        on.
+        """
         if self._ended:
             return os.write(self._fd, data)
         size, done = len(data), 0
@@ -168,9 +173,12 @@ class Channel:
             done = self._tls.write(data)
             while done < size:
                 done += self._tls.write(memoryview(data)[done:])
-        except (SSLWantWriteError, SSLWantReadError):
+        except SSLWantWriteError:
             if not done:
                 raise BlockingIOError from None
+        except SSLWantReadError:
+            if not done:
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
         return done
 
     def end(self) -> bytes:

@@ -33,6 +33,10 @@ ALWAYS = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_SSLv2 | ssl
 ALWAYS |= ssl.OP_IGNORE_UNEXPECTED_EOF
 """Renegotiation lets a client have our CPU for little of its own, and compression tells secrets (CRIME)."""
 
+ENABLE_KTLS = 0x8
+"""SSL_OP_ENABLE_KTLS, openssl/ssl.h; Python has a name for it from 3.12 on.  A system may switch it on for
+all (openssl.cnf), but with the keys in the kernel nothing can stand between OpenSSL and the socket."""
+
 OLD = "DEFAULT:@SECLEVEL=0"
 """The ciphers for TLS 1.0 and 1.1, whose signatures are SHA-1: OpenSSL refuses that above level 0."""
 
@@ -66,7 +70,7 @@ def bare_context(policy: Policy) -> ssl.SSLContext:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # old versions: whoever asks for them knows
         made.minimum_version = policy.least
-        kept = made.options & ~ssl.OP_ALL & ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        kept = made.options & ~ssl.OP_ALL & ~ssl.OP_CIPHER_SERVER_PREFERENCE & ~ENABLE_KTLS
         made.options = ssl.Options(kept | policy.options)
     try:
         made.set_ciphers(policy.ciphers)

@@ -6,10 +6,15 @@ Both ends are in this process, so it is known what has been read from the kernel
 import contextlib
 import itertools
 import random
+import re
 import socket
 import ssl
+import struct
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from support.backend import reset
 from support.programs import needs
 from support.tls import context
@@ -51,7 +56,7 @@ def tcp():
 class World:
     """A client whose records the test sends, a relay (of its own, or that of another one), and a server."""
 
-    def __init__(self, certificate, most="TLSv1_3", beside=None):
+    def __init__(self, certificate, most="TLSv1_3", beside=None, keylog=None):
         self.loop, self.owner = beside.loop if beside else Loop(), Owner()
         self.relay = beside.relay if beside else Relay(self.loop)
         self.client, down = tcp()
@@ -67,7 +72,10 @@ class World:
         self.channel = Channel(serving, self.down, socket.AF_INET, ASIDE)
         self.relay.secure(self.down, self.channel)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context(most=most).wrap_bio(self.incoming, self.outgoing)
+        wanting = context(most=most)
+        if keylog:
+            wanting.keylog_filename = keylog
+        self.tls = wanting.wrap_bio(self.incoming, self.outgoing)
         self.sent = self.got = b""
         self._shake()
         self.relay.join(self.down, self.up, self.owner)
@@ -241,6 +249,37 @@ def test_reading_a_key_update_is_a_read_of_its_own(world):
         with pytest.raises(BlockingIOError):
             made.channel.read(memoryview(bytearray(RECORD)))
     assert made.channel.read(memoryview(bytearray(RECORD))) == 1
+
+
+def half_an_update(keylog, sent):
+    """The record, number `sent` of a client's, in which a key update is but begun (RFC 8446, 5.2 and 7.3)."""
+    secret = bytes.fromhex(re.search(r"CLIENT_TRAFFIC_SECRET_0 \w+ (\w+)", keylog.read_text())[1])
+    digest = hashes.SHA384() if len(secret) == 48 else hashes.SHA256()
+
+    def expanded(label, size):
+        info = struct.pack("!HB", size, len(label)) + label + b"\0"
+        return HKDFExpand(digest, size, info).derive(secret)
+
+    key, iv = expanded(b"tls13 key", 32 if len(secret) == 48 else 16), expanded(b"tls13 iv", 12)
+    nonce = (int.from_bytes(iv) ^ sent).to_bytes(12)
+    inner = b"\x18\0\0\1" + b"\x16"
+    head = b"\x17\3\3" + struct.pack("!H", len(inner) + 16)
+    return head + AESGCM(key).encrypt(nonce, inner, head)
+
+
+def test_half_a_handshake_message(world, tmp_path):
+    """Until it is whole OpenSSL can't write: to try all the time would take all of the processor."""
+    made = world(keylog=tmp_path / "keys")
+    made.say(made.records(10))
+    made.run()
+    made.say(half_an_update(tmp_path / "keys", 1))
+    made.run()
+    assert not made.owner.over
+    made.server.send(b"answer")
+    assert made.turns() < 5
+    made.client.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):  # what the server has said did not arrive
+        made.until_over()
 
 
 def test_a_pause_and_its_end(world):
