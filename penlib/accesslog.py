@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from penlib.records import clean
 
-# Possessive (`*+`): a line that does not match is left at once, not tried again from every bracket of it.
-_PATTERN = rb'([^ \r\n]++) (?:[^[]*+\[)+?([^][]*+)\] "(%b)"(?: [^"]*+"(%b)" "(%b)")?'
+# Possessive (`*+`): a line that does not match is left at once, not tried again from every bracket of it.  A
+# time is short, for times are remembered.
+_PATTERN = rb'([^ \r\n]++) (?:[^[]*+\[)+?([^][]{0,40}+)\] "(%b)"(?: [^"]*+"(%b)" "(%b)")?'
 _ESCAPED_TEXT = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'  # up to the first quote without a backslash before it
 _PLAIN = re.compile(_PATTERN.replace(b"%b", rb'[^"]*+'))
 _ESCAPED = re.compile(_PATTERN.replace(b"%b", _ESCAPED_TEXT), re.DOTALL)

@@ -106,7 +106,10 @@ class Server:
         self.records: dict[bytes, list[Record]] = {}
         """By request, each list by time."""
         self.skew = Skew()
-        self.offsets: Offsets | None = None
+        self.lags: list[tuple[float, float]] = []
+        """Of the certain pairs of a block: the moment of the line, and by how much that of the record is
+        earlier."""
+        self._offsets: Offsets | None = None
         self.lag = Surprise(LAG_STEP)
         self.front = Front()
         self.counts = dict.fromkeys(("sure", "guessed", "unmatched", "direct"), 0)
@@ -149,14 +152,14 @@ class Server:
         self._used += pairs
         self.counts[how] += len(pairs)
 
-    def straighten(self, lines: list[Entry], pairs: list[tuple[float, float]]) -> None:
-        """Bring the moments of lines to those of records, by certain pairs of the block (see Offsets); by
+    def straighten(self, lines: list[Entry]) -> None:
+        """Bring the moments of lines to those of records, by the certain pairs of the block (see Offsets); by
         those of an earlier block if there are none."""
-        if pairs:
-            self.offsets = Offsets(pairs)
-            self.lag.learn_all(self.offsets.rests)
-        if self.offsets:
-            at = self.offsets.at
+        if self.lags:
+            self._offsets, self.lags = Offsets(self.lags), []
+            self.lag.learn_all(self._offsets.rests)
+        if self._offsets:
+            at = self._offsets.at
             for line in lines:
                 line.done -= at(line.done)
 
@@ -275,7 +278,9 @@ class Rounds:
             misfits = [line for line in misfits if not server.front.is_doubtful(line.own)]
             many = len(misfits) > MISFITS * len(lines) and len(misfits) >= min(FEW, len(lines))
             if many and self._elect_again(server, misfits):
+                server.lags = []
                 found, _ = self._certain(server, [line for line in lines if not line.client])
+            server.straighten([line for line in lines if not line.client])
             groups += found
         strange = [group for group in map(Group.without_strange, groups) if group]
         for some, slack, worst in ((groups, 0, OTHERS), (groups, NEAR, OTHERS), (strange, 0, UNTIED)):
@@ -334,9 +339,8 @@ class Rounds:
         server.skew.learn(Counter([line.time - record[0] for line, record in sure]))
         self._ties.learn_all((record[1], line) for line, record in sure)
         server.settle(sure, "sure")
-        left = [line for line in lines if not line.client]
-        server.straighten(left, [(line.done, line.done - record[2]) for line, record in sure])
-        return _grouped(server, left), misfits
+        server.lags += [(line.done, line.done - record[2]) for line, record in sure]
+        return _grouped(server, [line for line in lines if not line.client]), misfits
 
     def _likeliest(self, group: Group, slack: int, worst: int) -> None:
         """Rounds 2 and 3: the best pair first, none of a rank over `worst`."""

@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "needs(names): programs, 'root' or 'original pen' without which to skip"
     )
     process.adopt_orphans()
-    # Property tests fail for what they find, never for the time that takes: the machine has other work to do.
+    # Property tests fail for what they find, never for the time that takes.
     settings.register_profile("whatever it takes", deadline=None)
     settings.load_profile("whatever it takes")
 
