@@ -89,8 +89,8 @@ class Visit(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.log_request(200, len(body))  # first: who has the answer may ask, or send somebody else, next
         self.wfile.write(body)
-        self.log_request(200, len(body))
 
     def page(self) -> str:
         """What is answered: a page for a browser, a word for everybody else."""
