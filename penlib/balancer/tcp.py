@@ -247,15 +247,16 @@ class Tcp:
 
     def _log_late(self, connection: Connection, server: Server) -> None:
         present = self.relay.tap_of(connection.down)
-        follows = isinstance(present, Requests | Doubtful)
-        if self.relay.is_bulk(connection.down) and not follows:
-            return  # in the middle of a body, and nobody knows where that ends
+        if isinstance(present, Requests | Doubtful):
+            present.look(self._logging_late(connection, server))
+        elif not self.relay.is_bulk(connection.down):  # else nobody knows where that ends
+            log = self._logging_late(connection, server)
+            self.relay.tap(connection.down, Taps(log, present) if present else log)
+
+    def _logging_late(self, connection: Connection, server: Server) -> RequestTap:
         log = self._logging(connection, server)
         log.answered()  # it may have been
-        if isinstance(present, Requests | Doubtful):
-            present.look(log)
-        else:
-            self.relay.tap(connection.down, Taps(log, present) if present else log)
+        return log
 
     def _rewriting(self, connection: Connection, lookers: Looking) -> Looking:
         """The taps of -H."""

@@ -3,27 +3,13 @@
 import socket
 
 import pytest
+from support.later import Later
 from support.loghost import LogHost
 
 from penlib import clock
 from penlib.address import Endpoint, Place
 from penlib.balancer.journal import BACKLOG_DATAGRAMS, DOUBT, LOOKUP_RETRY, DatagramTarget, Journal
 from penlib.errors import PenError
-from penlib.loop import Timer
-
-
-class Later:
-    """A loop that only notes what is put off."""
-
-    def __init__(self):
-        self.put_off = []
-
-    def after(self, seconds, action):
-        self.put_off.append(Timer(seconds, action))
-        return self.put_off[-1]
-
-    def due(self):
-        return [timer.when for timer in self.put_off if timer.action]
 
 
 class Lookups:
@@ -54,7 +40,7 @@ def test_hups_do_not_add_to_the_lookups_of_a_name_that_does_not_resolve():
     assert len(lookups.open) == 1
     for _ in range(3):
         lookups.answer()
-        assert loop.due() == [LOOKUP_RETRY]
+        assert [timer.when for timer in loop.due()] == [LOOKUP_RETRY]
         target.reopen()
         assert loop.due() == []
         assert len(lookups.open) == 1

@@ -229,24 +229,25 @@ def test_how_long_a_server_takes_tells_clients_apart():
     assert client_of(live.line(WEB, line(second=40), 40.8)) == "10.0.0.2"
 
 
-def test_where_records_come_first_a_later_one_is_not_that_of_a_line_that_waits():
-    """The record of the line that waits got lost; the one that comes now is the next line's."""
+def one_that_waits_where_records_come_first() -> Live:
+    """A line of second 40 waits, and then comes a record."""
     live = Live(wait=1.0)
     for n in range(100):
         live.record(WEB, record("10.0.0.9", b"GET /x"), n + 0.2)
         live.line(WEB, line(request=b"GET /x", second=n % 60), n + 0.3)
     assert live.line(WEB, line(second=40), 100.3) is None
     assert live.record(WEB, record("10.0.0.1"), 100.7) is None
+    return live
+
+
+def test_where_records_come_first_a_later_one_is_not_that_of_a_line_that_waits():
+    """The record of the line that waits got lost; the one that comes now is the next line's."""
+    live = one_that_waits_where_records_come_first()
     assert client_of(live.line(WEB, line(second=40), 100.8)) == "10.0.0.1"
 
 
 def test_a_record_that_comes_after_its_line_is_taken_at_the_end_where_none_did_before():
-    live = Live(wait=1.0)
-    for n in range(100):
-        live.record(WEB, record("10.0.0.9", b"GET /x"), n + 0.2)
-        live.line(WEB, line(request=b"GET /x", second=n % 60), n + 0.3)
-    assert live.line(WEB, line(second=40), 100.3) is None
-    assert live.record(WEB, record("10.0.0.1"), 100.7) is None
+    live = one_that_waits_where_records_come_first()
     assert list(map(client_of, live.overdue(101.3))) == ["10.0.0.1"]
 
 

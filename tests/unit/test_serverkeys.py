@@ -1,27 +1,13 @@
 """serverkeys: the different ways in which records and sources name one server."""
 
 import pytest
+from support.later import Later
 
 from penlib.address import Place
 from penlib.errors import PenError
-from penlib.loop import Timer
 from penlib.serverkeys import AT_MOST, LOOK_UP_AGAIN, NAMES, ServerKeys
 
 PEN = "192.0.2.1"
-
-
-class Later:
-    """Stands in for the loop: what is put off is done by the test."""
-
-    def __init__(self):
-        self.put_off = []
-
-    def after(self, seconds, action):
-        self.put_off.append(Timer(seconds, action))
-        return self.put_off[-1]
-
-    def due(self):
-        return [timer for timer in self.put_off if timer.action]
 
 
 class Lookups:
